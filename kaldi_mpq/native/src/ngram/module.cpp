@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+// Python module kaldi_mpq.native._ngram: n-gram language models and the costs of sentences under them.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include "arpa.h"
+#include "automaton.h"
+#include "const_arpa.h"
+#include "fault.h"
+#include "openfst.h"
+#include "score_batch.h"
+
+namespace py = pybind11;
+
+namespace kaldi_mpq {
+namespace {
+
+using Offsets = py::array_t<int64_t, py::array::c_style | py::array::forcecast>;
+using Words = py::array_t<int32_t, py::array::c_style | py::array::forcecast>;
+
+// What numpy gives must be consistent before it is walked without bounds checks.
+void check_sentences(const Offsets& offsets, const Words& words) {
+  if (offsets.ndim() != 1 || words.ndim() != 1 || offsets.size() == 0)
+    throw py::value_error("word_offsets (P + 1) and words (W) are one-dimensional, and P is at least 0");
+  const int64_t* at = offsets.data();
+  if (at[0] != 0 || at[offsets.size() - 1] != words.size())
+    throw py::value_error("word_offsets goes from 0 to the number of words");
+  for (int64_t i = 1; i < offsets.size(); ++i)
+    if (at[i] < at[i - 1]) throw py::value_error("word_offsets decreases");
+  for (int64_t i = 0; i < words.size(); ++i)
+    if (words.data()[i] < 0) throw py::value_error("a word id is negative");
+}
+
+template <class Score>
+py::tuple score(const Offsets& offsets, const Words& words, Score&& run) {
+  check_sentences(offsets, words);
+  py::array_t<double> word_cost(words.size()), final_cost(offsets.size() - 1);
+  const int64_t* offset_data = offsets.data();
+  const int32_t* word_data = words.data();
+  double *word_out = word_cost.mutable_data(), *final_out = final_cost.mutable_data();
+  const int64_t sentences = offsets.size() - 1;
+  {
+    py::gil_scoped_release release;
+    run(offset_data, sentences, word_data, word_out, final_out);
+  }
+  return py::make_tuple(word_cost, final_cost);
+}
+
+py::tuple score_automaton(const Automaton& automaton, const Offsets& offsets, const Words& words, bool best) {
+  return score(offsets, words, [&](const int64_t* o, int64_t p, const int32_t* w, double* wc, double* fc) {
+    best ? score_best(automaton, o, p, w, wc, fc) : score_batch(automaton, o, p, w, wc, fc);
+  });
+}
+
+py::tuple score_const_arpa(const ConstArpa& model, const Offsets& offsets, const Words& words) {
+  return score(offsets, words, [&](const int64_t* o, int64_t p, const int32_t* w, double* wc, double* fc) {
+    score_batch(model, o, p, w, wc, fc);
+  });
+}
+
+py::dict skipped(const ArpaReader& reader) {
+  const ArpaSkipped& s = reader.skipped();
+  py::list first_words;
+  for (const std::string& word : s.first_words) first_words.append(py::bytes(word));
+  return py::dict(py::arg("words") = s.words, py::arg("first_words") = first_words,
+                  py::arg("unknown_word") = s.unknown_word, py::arg("misplaced_boundary") = s.misplaced_boundary,
+                  py::arg("no_parent") = s.no_parent);
+}
+
+void feed(ArpaReader& reader, const py::bytes& piece) {
+  char* text = nullptr;
+  py::ssize_t size = 0;
+  if (PyBytes_AsStringAndSize(piece.ptr(), &text, &size) != 0) throw py::error_already_set();
+  py::gil_scoped_release release;
+  reader.feed(std::string_view(text, size));
+}
+
+}  // namespace
+}  // namespace kaldi_mpq
+
+PYBIND11_MODULE(_ngram, module) {
+  using namespace kaldi_mpq;
+  module.doc() = "N-gram language models of Kaldi: G.fst, G.carpa, ARPA.";
+
+  // args: what, place, expected, found, hint; an empty string says nothing.
+  static py::exception<Fault> fault_type(module, "Fault");
+  py::register_exception_translator([](std::exception_ptr error) {
+    try {
+      if (error) std::rethrow_exception(error);
+    } catch (const Fault& fault) {
+      const py::tuple args =
+          py::make_tuple(fault.fault, fault.place, fault.expected, py::bytes(fault.found), fault.hint);
+      PyErr_SetObject(fault_type.ptr(), args.ptr());
+    }
+  });
+
+  py::class_<Automaton>(module, "Automaton")
+      .def(py::init(&read_openfst), py::arg("path"), py::arg("disambig"), py::call_guard<py::gil_scoped_release>())
+      .def_property_readonly("num_states", &Automaton::num_states)
+      .def_property_readonly("num_arcs", &Automaton::num_arcs)
+      .def_readonly("max_label", &Automaton::max_label)
+      .def_readonly("ambiguous_states", &Automaton::ambiguous_states)
+      .def_readonly("unk", &Automaton::unk)
+      .def("score", &score_automaton, py::arg("word_offsets"), py::arg("words"), py::arg("best"));
+
+  py::class_<ConstArpa>(module, "ConstArpa")
+      .def(py::init<const std::string&>(), py::arg("path"), py::call_guard<py::gil_scoped_release>())
+      .def_property_readonly("bos", &ConstArpa::bos)
+      .def_property_readonly("eos", &ConstArpa::eos)
+      .def_property_readonly("unk", &ConstArpa::unk)
+      .def_property_readonly("order", &ConstArpa::order)
+      .def_property_readonly("num_words", &ConstArpa::num_words)
+      .def_property_readonly("num_nodes", &ConstArpa::num_nodes)
+      .def("score", &score_const_arpa, py::arg("word_offsets"), py::arg("words"));
+
+  py::class_<ArpaReader>(module, "ArpaReader")
+      .def(py::init([](std::unordered_map<std::string, int32_t> ids, int32_t bos, int32_t eos, int32_t unk,
+                       float unk_cost) { return ArpaReader({std::move(ids), bos, eos, unk, unk_cost}); }),
+           py::arg("ids"), py::arg("bos"), py::arg("eos"), py::arg("unk"), py::arg("unk_cost"))
+      .def("feed", &feed, py::arg("piece"))
+      .def("finish", &ArpaReader::finish, py::call_guard<py::gil_scoped_release>())
+      .def_property_readonly("counts", &ArpaReader::counts)
+      .def_property_readonly("skipped", &skipped);
+}
