@@ -14,8 +14,8 @@ from kaldi_mpq.artefact import require
 from kaldi_mpq.errors import ConfigError, LatticeError
 from kaldi_mpq.lm.model import LanguageModel
 from kaldi_mpq.lm.train import choose_device
+from kaldi_mpq.native.decode_dir import DecodeDir
 from kaldi_mpq.pack.load import open_lm
-from kaldi_mpq.rescore.decode_dir import DecodeDir
 from kaldi_mpq.rescore.lattice import lattice_ops
 from kaldi_mpq.rescore.nbest import HypothesisScorer, NbestRescorer, Tally
 from kaldi_mpq.rescore.settings import NbestSettings

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from kaldi_mpq.errors import LatticeError, MissingInputError
-from kaldi_mpq.rescore.decode_dir import DecodeDir
+from kaldi_mpq.native.decode_dir import DecodeDir
 
 
 def make(path, num_jobs: str, archives: list[int]):
