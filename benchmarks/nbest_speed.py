@@ -17,11 +17,13 @@ import statistics
 import time
 from pathlib import Path
 
+import kaldi_mpq  # noqa: F401  sets MKL_DEBUG_CPU_TYPE before torch loads
+
+# isort: split
 import numpy as np
 import torch
 from torch.nn import functional
 
-import kaldi_mpq  # noqa: F401  sets MKL_DEBUG_CPU_TYPE before torch loads
 from kaldi_mpq import native
 from kaldi_mpq.artefact import write_json
 from kaldi_mpq.lm.model import LanguageModel, ModelConfig, build

@@ -65,7 +65,7 @@ class PrecisionMap:
     @classmethod
     def uniform(cls, units: Iterable[str], bits: int) -> PrecisionMap:
         """Return the map that gives every unit the same width."""
-        return cls({unit: bits for unit in units})
+        return cls(dict.fromkeys(units, bits))
 
     @classmethod
     def read(cls, path: str | Path) -> PrecisionMap:

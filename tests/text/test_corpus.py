@@ -7,7 +7,7 @@ import collections
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -78,9 +78,7 @@ def test_sides_of_a_conversation_interleave_by_time(data_dir, vocabulary):
 
 def test_without_reco2file_a_recording_is_a_conversation(data_dir, vocabulary):
     """Segments alone order the utterances of each recording."""
-    text = data_dir(
-        text="A_1 yeah\nA_2 okay\nB_1 naïve\n", segments="A_1 recA 5 6\nA_2 recA 1 2\nB_1 recB 0 1\n"
-    )
+    text = data_dir(text="A_1 yeah\nA_2 okay\nB_1 naïve\n", segments="A_1 recA 5 6\nA_2 recA 1 2\nB_1 recB 0 1\n")
     corpus, _ = read_text(text, vocabulary)
     assert sentences(corpus, vocabulary) == ["okay", "yeah", "naïve"]
     assert corpus.conversation.tolist() == [0, 0, 1]
@@ -137,6 +135,7 @@ def test_missing_text_is_named(tmp_path, vocabulary):
         read_text(tmp_path / "nowhere", vocabulary)
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.lists(st.integers(0, 5), max_size=8), st.data())
 def test_a_corpus_survives_its_file(tmp_path_factory, lengths, data):
     """Every corpus is read back as it was written."""

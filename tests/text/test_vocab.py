@@ -6,7 +6,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kaldi_mpq.errors import MissingInputError, VocabularyError
@@ -65,6 +65,7 @@ def test_a_last_line_without_its_newline_counts(tmp_path):
     assert read_words(path) == ["<eps>", "a", "b"]
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.sets(st.text(st.characters(exclude_categories=["Cs", "Cc", "Z"]), min_size=1, max_size=6), max_size=20))
 def test_canonical_bytes_are_read_back(tmp_path_factory, words):
     """What to_bytes writes is read back as the same words, in any script."""

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every language model offers: whole batches for training, and states to advance for rescoring.
+
+Not here: the two architectures (`lstm`, `transformer`).
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from kaldi_mpq import settings
+from kaldi_mpq.errors import ConfigError
+from kaldi_mpq.precision import Unit
+
+__all__ = ["LanguageModel", "ModelConfig", "build"]
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The shape of a model, as in ``config.json``.
+
+    Args:
+      model: ``lstm`` or ``transformer``.
+      vocab_size: V, words of words.txt.
+      bos, eos, unk: word ids; bos is fed first, eos predicted last (the same id in Kaldi's pytorchnn).
+      embedding_dim: E; the transformer's model dimension.
+      hidden_dim: H, LSTM cells per layer; the transformer's feed-forward dimension.
+      layers, heads, norm, tied, dropout: as in TrainSettings.
+      scaled_embedding: multiply embeddings by sqrt(E) (transformer).
+    Raises:
+      ConfigError: a dimension below 1, a symbol that is no word, or a dropout or norm that there is not.
+    """
+
+    model: str
+    vocab_size: int
+    bos: int
+    eos: int
+    unk: int
+    embedding_dim: int
+    hidden_dim: int
+    layers: int
+    heads: int = 1
+    norm: str = "pre"
+    tied: bool = True
+    dropout: float = 0.0
+    scaled_embedding: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("vocab_size", "embedding_dim", "hidden_dim", "layers", "heads"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"bad value for {name}", expected="a number above 0", found=getattr(self, name))
+        for name in ("bos", "eos", "unk"):
+            number = getattr(self, name)
+            if not 0 <= number < self.vocab_size:
+                raise ConfigError(f"bad value for {name}", expected=f"a word id below {self.vocab_size}", found=number)
+        if not 0 <= self.dropout < 1:
+            raise ConfigError("bad value for dropout", expected="a number in [0, 1)", found=self.dropout)
+        if self.norm not in ("pre", "post"):
+            raise ConfigError("bad value for norm", expected="pre or post", found=self.norm)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the configuration as JSON-ready values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ModelConfig:
+        """Return the configuration in ``values``.
+
+        Raises:
+          ConfigError: an unknown or missing key, or a bad value.
+        """
+        return settings.build(cls, values)
+
+
+class LanguageModel(nn.Module):
+    """A word language model: hidden vectors from words, and a distribution over the next word from a hidden vector."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Embedding(config.vocab_size, config.embedding_dim)
+        self.output = OutputLayer(config)
+        self.dropout = nn.Dropout(config.dropout)
+
+    @abstractmethod
+    def forward(self, inputs: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """Return hidden vectors of every position and the state after the last one.
+
+        Args:
+          inputs: (N, T) int64 word ids; the first is bos. Positions after a row's end may hold anything.
+          state: the state to start from; None: the start of a conversation.
+        Returns:
+          (N, T, E) hidden vectors, input of `logits`; the state after T positions.
+        """
+
+    @abstractmethod
+    def start(self, count: int) -> Any:
+        """Return ``count`` copies of the state before the sentence start is fed."""
+
+    @abstractmethod
+    def advance(self, state: Any, parents: Tensor, words: Tensor) -> tuple[Tensor, Any]:
+        """Feed one word to each of N states.
+
+        Args:
+          state: states of M histories.
+          parents: (N,) int64 in 0..M-1, which history each word extends; one history may be extended many times.
+          words: (N,) int64 word ids.
+        Returns:
+          (N, E) hidden vectors and the N new states.
+        """
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Return (..., V) unnormalised log-probabilities of the next word."""
+        return functional.linear(hidden, self.output_weight, self.output.bias)
+
+    @property
+    def output_weight(self) -> Tensor:
+        """(V, E) output matrix: the embedding itself when tied."""
+        return self.embedding.weight if self.output.weight is None else self.output.weight
+
+    def embed(self, words: Tensor) -> Tensor:
+        """Return the (..., E) embeddings of word ids."""
+        return functional.embedding(words, self.embedding.weight)
+
+    def units(self, split: str = "gate") -> list[Unit]:
+        """Return the parts that get a bit width of their own, in the model's order; together they tile every matrix.
+
+        Args:
+          split: ``gate``: each gate of an LSTM layer, each matrix of a transformer layer; ``matrix``: whole matrices.
+        """
+        units = []
+        for name, shape in _matrices(self).items():
+            parts = self.row_parts(name) if split == "gate" else ()
+            rows = shape[0] // max(len(parts), 1)
+            for i, part in enumerate(parts or ("",)):
+                unit = f"{name.removesuffix('.weight')}.{part}".rstrip(".")
+                units.append(Unit(unit, name, i * rows, (i + 1) * rows, shape[1]))
+        return units
+
+    def row_parts(self, parameter: str) -> tuple[str, ...]:
+        """Return the names of the equal row ranges that a matrix is made of, or nothing."""
+        del parameter
+        return ()
+
+
+class OutputLayer(nn.Module):
+    """Bias of the output layer, and its matrix unless that is the embedding."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        shape = (config.vocab_size, config.embedding_dim)
+        self.weight = None if config.tied else nn.Parameter(torch.empty(shape).uniform_(-0.1, 0.1))
+        self.bias = nn.Parameter(torch.zeros(config.vocab_size))
+
+
+def build(config: ModelConfig | Mapping[str, Any]) -> LanguageModel:
+    """Return a new model of that configuration, with random weights.
+
+    Raises:
+      ConfigError: a configuration that no model has.
+    """
+    from kaldi_mpq.lm.lstm import LstmLm
+    from kaldi_mpq.lm.transformer import TransformerLm
+
+    config = config if isinstance(config, ModelConfig) else ModelConfig.from_dict(config)
+    architectures = {"lstm": LstmLm, "transformer": TransformerLm}
+    if config.model not in architectures:
+        raise ConfigError("unknown architecture", expected=f"one of {', '.join(architectures)}", found=config.model)
+    return architectures[config.model](config)
+
+
+def _matrices(model: nn.Module) -> dict[str, torch.Size]:
+    """Return name -> shape of every trainable matrix, the name as it is without parametrizations."""
+    found = {}
+    for name, parameter in model.named_parameters():
+        plain = name.replace("parametrizations.", "").removesuffix(".original")
+        if parameter.dim() == 2:
+            found[plain] = parameter.shape
+    return found
