@@ -174,7 +174,7 @@ def dense(rng: np.random.Generator, num_frames: int, arcs_per_state: int, key: s
                 state = 1 + (frame - 1) * width + source if frame else 0
                 arcs.append(Arc(state, dest, int(rng.integers(1, 500)), graph, acoustic, (1,)))
     last = range(1 + (num_frames - 1) * width, 1 + num_frames * width)
-    return Spec(key, 1 + num_frames * width, tuple(arcs), {state: (0.5, -1.0, (2,)) for state in last})
+    return Spec(key, 1 + num_frames * width, tuple(arcs), dict.fromkeys(last, (0.5, -1.0, (2,))))
 
 
 def _offsets(sizes: list[int]) -> np.ndarray:
