@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings of ``mpq fit``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from kaldi_mpq.errors import ConfigError
+from kaldi_mpq.lm.settings import OptimSettings
+from kaldi_mpq.settings import setting
+
+__all__ = ["FitSettings"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitSettings(OptimSettings):
+    """Quantize the weights of a trained LM, and train them on their grids.
+
+    Writes an LM directory into OUT whose weights lie on the grid, with precision.json and quant.safetensors (codes and
+    scales) for mpq pack. The same command goes on from the last checkpoint after an interruption.
+    """
+
+    lm: Path = setting(help="directory of the float LM (mpq lm train)", positional=True)
+    out: Path = setting(help="directory to write", positional=True)
+    data: Path = setting(Path("data/lm"), help="directory that mpq text wrote")
+    bits: int | None = setting(None, help="bits of every weight", choices=(1, 2, 4, 8, 16, 32))
+    precision: Path | None = setting(None, help="precision.json: bits of each part, instead of --bits")
+    method: str = setting(
+        "ste",
+        help="rounding only, straight-through training with learned scales, or ADMM",
+        choices=("round", "ste", "admm"),
+    )
+    granularity: str = setting("row", help="weights that share a scale", choices=("row", "tensor", "block"))
+    block: int = setting(0, help="block: columns that share a scale")
+    learning_rate: float = setting(1e-3, help="learning rate at its highest")
+    epochs: int = setting(4, help="passes over the training text at most")
+    dropout: float | None = setting(None, help="dropout while training; default: the float LM's")
+    scale_rate: float = setting(1.0, help="ste: learning rate of the scales' logarithms over that of the weights")
+    distill_weight: float = setting(
+        0.0, help="weight of the divergence from the float LM in the loss; 0: cross entropy only"
+    )
+    distill_temperature: float = setting(1.0, help="temperature of both distributions in that divergence")
+    gamma: float = setting(1e-3, help="admm: weight of the distance between weights and grid")
+    gamma_growth: float = setting(1.0, help="admm: factor of gamma from one update to the next; printed: 1")
+    admm_interval: int = setting(100, help="admm: optimiser steps between updates of grid and dual variables")
+    admm_projection: str = setting(
+        "sum",
+        help="admm: what is put on the grid: weights plus dual variables, or weights as printed",
+        choices=("sum", "weights"),
+    )
+    admm_update: str = setting(
+        "optimizer",
+        help="admm: how weights move: the optimiser, or extra-gradient steps as printed",
+        choices=("optimizer", "extragradient"),
+    )
+    eta1: float = setting(0.02, help="extragradient: length of the step that looks ahead")
+    eta2: float = setting(0.001, help="extragradient: length of the step that is made")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.bits is None) == (self.precision is None):
+            raise ConfigError("how many bits?", expected="either --bits N or --precision FILE", hint="--bits 2")
+        for name in ("gamma", "admm_interval", "eta1", "eta2", "distill_temperature", "scale_rate"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"bad value for {name}", expected="a number above 0", found=getattr(self, name))
+        if not 0 <= self.distill_weight <= 1:
+            raise ConfigError("bad value for distill_weight", expected="a number in [0, 1]", found=self.distill_weight)
+        if self.dropout is not None and not 0 <= self.dropout < 1:
+            raise ConfigError("bad value for dropout", expected="a number in [0, 1)", found=self.dropout)

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Low-bit values: grids, scales, fake quantization. Not here: language models, training, files of packed bits."""

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A model whose matrices are seen through their grids while it trains: `attach`, train, `quantized_units`.
+
+Not here: the gradients (`rounding`) and the training loop (`fit`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from kaldi_mpq.precision import FLOAT_BITS, PrecisionMap, Unit
+from kaldi_mpq.quant.granularity import Granularity
+from kaldi_mpq.quant.grid import largest_code
+from kaldi_mpq.quant.quantized import Quantized, quantize
+from kaldi_mpq.quant.rounding import learned_scale, round_through
+from kaldi_mpq.quant.scale import unit_scales
+
+__all__ = ["FakeQuant", "attach", "plain_tensors", "quantized_units"]
+
+_PLACE = "parametrizations."
+
+
+class FakeQuant(nn.Module):
+    """Parametrization of one matrix: its units at their widths, float ones as they are.
+
+    Neighbouring units of one width are rounded together; a matrix whose units agree is rounded in one go.
+
+    Args:
+      weight: (R, C) starting values; scales start at the error-minimising ones.
+      units: the units that tile the matrix, in order.
+      precision: bits of each.
+      granularity: which weights share a scale.
+    """
+
+    def __init__(
+        self, weight: Tensor, units: Sequence[Unit], precision: PrecisionMap, granularity: Granularity
+    ) -> None:
+        super().__init__()
+        runs = [(bits, list(run)) for bits, run in groupby(units, lambda unit: precision[unit.name])]
+        self.runs = nn.ModuleList(_Run(weight, run, bits, granularity) for bits, run in runs)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """Return the (R, C) matrix that the model computes with."""
+        if len(self.runs) == 1:
+            return self.runs[0](weight)
+        return torch.cat([run(weight[run.start : run.stop]) for run in self.runs])
+
+    def quantized(self, weight: Tensor) -> dict[str, Quantized]:
+        """Return the units of ``weight`` on their grids, at the scales of now."""
+        found = {}
+        for run in self.runs:
+            found.update(run.quantized(weight[run.start : run.stop]))
+        return found
+
+
+class _Run(nn.Module):
+    """Neighbouring units of one width. Scales are one flat parameter, lest they be taken for a matrix of weights."""
+
+    def __init__(self, weight: Tensor, units: Sequence[Unit], bits: int, granularity: Granularity) -> None:
+        super().__init__()
+        self.start, self.stop, self.columns = units[0].start, units[-1].stop, units[0].columns
+        self.units, self.bits, self.granularity = list(units), bits, granularity
+        if bits in FLOAT_BITS:
+            return
+        scales = [unit_scales(weight[unit.start : unit.stop], bits, granularity) for unit in units]
+        counts = [granularity.counts(unit.stop - unit.start, unit.columns) for unit in units]
+        flat = torch.cat([scale.flatten() for scale in scales]).to(weight.device)
+        gain = (torch.cat([count.flatten() for count in counts]) * largest_code(bits)).rsqrt().to(weight.device)
+        self.log_scale = nn.Parameter(_positive(flat).log())
+        self.register_buffer("gain", gain, persistent=False)
+        owner = torch.arange(len(units)).repeat_interleave(torch.tensor([unit.stop - unit.start for unit in units]))
+        self.register_buffer("owner", owner.to(weight.device), persistent=False)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        if self.bits in FLOAT_BITS:
+            return weight
+        scale = learned_scale(self.log_scale, self.gain)
+        return round_through(weight, self._expand(scale), self.bits)
+
+    @torch.no_grad()
+    def quantized(self, weight: Tensor) -> Iterator[tuple[str, Quantized]]:
+        if self.bits in FLOAT_BITS:
+            return
+        sizes = [rows * columns for rows, columns in map(self._shape, self.units)]
+        for unit, scale in zip(self.units, self.log_scale.exp().split(sizes)):
+            rows = weight[unit.start - self.start : unit.stop - self.start]
+            yield unit.name, quantize(rows, self.bits, self.granularity, scale.view(self._shape(unit)))
+
+    def _shape(self, unit: Unit) -> tuple[int, int]:
+        return self.granularity.shape(unit.stop - unit.start, unit.columns)
+
+    def _expand(self, scale: Tensor) -> Tensor:
+        """Return the flat scales as (R, 1) or (R, C)."""
+        if self.granularity.kind == "tensor":
+            return scale[self.owner][:, None]
+        return self.granularity.expand(scale.view(self.stop - self.start, -1), self.columns)
+
+
+def attach(model: nn.Module, units: Sequence[Unit], precision: PrecisionMap, granularity: Granularity) -> None:
+    """Make ``model`` compute with quantized matrices, in place; make the optimiser after this.
+
+    Wrap a training step in ``torch.nn.utils.parametrize.cached()``, or a tied embedding is rounded twice in it.
+
+    Raises:
+      PrecisionError: the precision map does not name exactly the units.
+    """
+    precision.check_covers(unit.name for unit in units)
+    for parameter, group in groupby(units, lambda unit: unit.parameter):
+        mine = list(group)
+        if all(precision[unit.name] in FLOAT_BITS for unit in mine):
+            continue
+        path, _, name = parameter.rpartition(".")
+        module = model.get_submodule(path)
+        weight = getattr(module, name)
+        holders = sum(held is weight for each in model.modules() for held in each._parameters.values())
+        if holders != 1:
+            raise ValueError(f"{parameter} is held by {holders} modules: one would go on without its grid")
+        fake = FakeQuant(weight.detach(), mine, precision, granularity)
+        parametrize.register_parametrization(module, name, fake, unsafe=True)
+
+
+def quantized_units(model: nn.Module) -> dict[str, Quantized]:
+    """Return the units of an attached model on their grids: name -> codes and scales."""
+    found = {}
+    for module in model.modules():
+        for parametrizations in getattr(module, "parametrizations", {}).values():
+            found.update(parametrizations[0].quantized(parametrizations.original.detach()))
+    return found
+
+
+def plain_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the state of an attached model under the names of the model before `attach`: float weights, no scales."""
+    plain = {}
+    for name, tensor in state.items():
+        if _PLACE not in name:
+            plain[name] = tensor
+        elif name.endswith(".original"):
+            plain[name.replace(_PLACE, "").removesuffix(".original")] = tensor
+    return plain
+
+
+def _positive(scales: Tensor) -> Tensor:
+    """Return scales, those of all-zero groups replaced by the mean of the others, so that training can move them."""
+    used = scales > 0
+    mean = scales[used].mean() if bool(used.any()) else scales.new_tensor(1e-3)
+    return torch.where(used, scales, mean)

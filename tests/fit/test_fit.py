@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``mpq fit`` end to end on a language that is learned in seconds."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from kaldi_mpq.artefact import read_json
+from kaldi_mpq.errors import ConfigError, MissingInputError, PrecisionError, VocabularyError
+from kaldi_mpq.fit.run import fit_lm
+from kaldi_mpq.fit.settings import FitSettings
+from kaldi_mpq.lm.checkpoint import load_lm
+from kaldi_mpq.lm.perplexity import perplexity
+from kaldi_mpq.lm.train import Trainer
+from kaldi_mpq.pack.load import open_lm
+from kaldi_mpq.pack.settings import PackSettings
+from kaldi_mpq.pack.write import pack_lm
+from kaldi_mpq.precision import PrecisionMap
+from kaldi_mpq.quant.quantized import load_quantized
+from kaldi_mpq.text.corpus import Corpus
+
+QUICK = {"batch_tokens": 400, "warmup_steps": 10, "threads": 1, "device": "cpu", "epochs": 2, "learning_rate": 0.01}
+ADMM = {"method": "admm", "admm_interval": 4, "gamma": 0.02}
+
+
+def fit(float_lm, data, out, **options):
+    """Fit with quick settings; return dev perplexity."""
+    fit_lm(FitSettings(**{"lm": float_lm, "out": out, "data": data, **QUICK, **options}))
+    return read_json(out / "ppl.json")["dev"]["perplexity"]
+
+
+METHODS = [
+    {"method": "round"},
+    {"method": "ste"},
+    {"method": "ste", "granularity": "block", "block": 5, "distill_weight": 0.5, "distill_temperature": 2.0},
+    ADMM,
+    {**ADMM, "granularity": "tensor", "admm_projection": "weights"},
+    {**ADMM, "admm_update": "extragradient"},
+]
+
+
+@pytest.mark.parametrize("options", METHODS, ids=lambda options: "-".join(map(str, options.values())))
+def test_fitted_weights_lie_on_the_grid_and_pack_exactly(float_lm, data, tmp_path, options):
+    """Units have at most their width's levels per scale, ppl.json is the written model's, and pack keeps every bit."""
+    out = tmp_path / "fit"
+    reported = fit(float_lm, data, out, bits=2, **{**options, "epochs": 1})
+    tensors = load_file(out / "model.safetensors")
+    quantized = load_quantized(out / "quant.safetensors")
+    model = load_lm(out)
+    for unit in model.units():
+        rows = tensors[unit.parameter][unit.start : unit.stop]
+        assert torch.equal(rows, quantized[unit.name].values())
+        if options.get("granularity", "row") == "row":
+            assert max(len(row.abs().unique()) for row in rows) <= 2
+    dev = Corpus.load(data / "dev.ids")
+    assert perplexity(model, dev).value == pytest.approx(reported, rel=1e-6)
+    pack_lm(PackSettings(out, tmp_path / "packed" / "model.mpq"))
+    packed = open_lm(tmp_path / "packed" / "model.mpq").state_dict()
+    assert all(torch.equal(packed[name], tensor) for name, tensor in tensors.items())
+    assert {path.name for path in out.iterdir()} >= {
+        "config.json",
+        "model.safetensors",
+        "precision.json",
+        "quant.safetensors",
+        "words.txt",
+    }
+    assert not (out / "checkpoint.pt").exists()
+
+
+def test_training_on_the_grid_beats_rounding(float_lm, data, tmp_path):
+    """At 1 and 2 bits STE and ADMM end with a lower dev perplexity than rounding, and more bits are better for each."""
+    found = {}
+    for name, options in {"round": {"method": "round"}, "ste": {"method": "ste"}, "admm": ADMM}.items():
+        for bits in (1, 2):
+            found[name, bits] = fit(float_lm, data, tmp_path / f"{name}{bits}", bits=bits, **options)
+        assert found[name, 2] < found[name, 1]
+    for bits in (1, 2):
+        assert found["ste", bits] < found["round", bits]
+        assert found["admm", bits] < found["round", bits]
+
+
+def test_rounding_to_eight_bits_costs_nothing_and_to_32_changes_nothing(float_lm, data, tmp_path):
+    """8 bits: within 1% of the float perplexity; 32 bits: the same weights."""
+    before = read_json(float_lm / "ppl.json")["dev"]["perplexity"]
+    assert fit(float_lm, data, tmp_path / "8", bits=8, method="round") == pytest.approx(before, rel=0.01)
+    assert fit(float_lm, data, tmp_path / "32", bits=32, method="round") == pytest.approx(before, rel=1e-6)
+    theirs, ours = (load_file(place / "model.safetensors") for place in (float_lm, tmp_path / "32"))
+    assert all(torch.equal(ours[name], tensor) for name, tensor in theirs.items())
+
+
+def test_a_precision_file_gives_each_unit_its_width(float_lm, data, tmp_path):
+    """Mixed widths from JSON, one gate left in 16 bits."""
+    names = [unit.name for unit in load_lm(float_lm).units()]
+    wanted = dict(zip(names, [8, 2, 1, 16, 4, *[2] * 20]))
+    PrecisionMap(wanted).write(tmp_path / "precision.json")
+    fit(float_lm, data, tmp_path / "fit", precision=tmp_path / "precision.json", epochs=1)
+    quantized = load_quantized(tmp_path / "fit" / "quant.safetensors")
+    assert {name: unit.bits for name, unit in quantized.items()} == {
+        name: bits for name, bits in wanted.items() if bits < 16
+    }
+    assert PrecisionMap.read(tmp_path / "fit" / "precision.json").bits == wanted
+
+
+@pytest.mark.parametrize("options", [{"method": "ste", "distill_weight": 0.5}, ADMM], ids=["ste", "admm"])
+def test_a_killed_run_goes_on_to_the_same_weights(float_lm, data, tmp_path, options, monkeypatch):
+    """Killed between two checkpoints, the same command ends where an undisturbed run ends, bit for bit."""
+    options = {**options, "bits": 2, "checkpoint_minutes": 1e-9, "dropout": 0.1}
+    fit(float_lm, data, tmp_path / "whole", **options)
+    one_step = Trainer._one_step
+
+    def killed(self, batch):
+        if self.step == 9:
+            raise KeyboardInterrupt
+        return one_step(self, batch)
+
+    monkeypatch.setattr(Trainer, "_one_step", killed)
+    with pytest.raises(KeyboardInterrupt):
+        fit(float_lm, data, tmp_path / "broken", **options)
+    monkeypatch.undo()
+    assert (tmp_path / "broken" / "checkpoint.pt").exists()
+    fit(float_lm, data, tmp_path / "broken", **options)
+    whole, broken = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "broken"))
+    assert all(torch.equal(whole[name], tensor) for name, tensor in broken.items())
+
+
+def test_a_finished_fit_is_not_done_again(float_lm, data, tmp_path):
+    """The same command answers at once; other settings, or a changed precision file, are refused."""
+    precision = PrecisionMap.uniform([unit.name for unit in load_lm(float_lm).units()], 2)
+    precision.write(tmp_path / "precision.json")
+    options = {
+        "lm": float_lm,
+        "out": tmp_path / "fit",
+        "data": data,
+        "method": "round",
+        "precision": tmp_path / "precision.json",
+    }
+    fit_lm(FitSettings(**options))
+    before = (tmp_path / "fit" / "model.safetensors").stat().st_mtime_ns
+    assert "is finished" in fit_lm(FitSettings(**options))
+    assert (tmp_path / "fit" / "model.safetensors").stat().st_mtime_ns == before
+    with pytest.raises(ConfigError, match="other settings"):
+        fit_lm(FitSettings(**{**options, "granularity": "tensor"}))
+    PrecisionMap(dict.fromkeys(precision.bits, 4)).write(tmp_path / "precision.json")
+    with pytest.raises(ConfigError, match="other settings"):
+        fit_lm(FitSettings(**options))
+
+
+def test_bad_settings_and_inputs_are_refused(float_lm, data, tmp_path):
+    """No width or two, unknown units, missing files (all named), another vocabulary, a block without a size."""
+    for wrong in (
+        {},
+        {"bits": 2, "precision": tmp_path / "p.json"},
+        {"bits": 2, "gamma": 0},
+        {"bits": 2, "distill_weight": 2},
+    ):
+        with pytest.raises(ConfigError):
+            FitSettings(lm=float_lm, out=tmp_path, **wrong)
+    with pytest.raises(ConfigError, match="block"):
+        fit(float_lm, data, tmp_path / "a", bits=2, granularity="block")
+    with pytest.raises(MissingInputError, match="missing 4 input"):
+        fit(tmp_path / "no", tmp_path / "nowhere", tmp_path / "b", bits=2)
+    (tmp_path / "p.json").write_text(json.dumps({"attention": 2}))
+    with pytest.raises(PrecisionError, match="attention"):
+        fit(float_lm, data, tmp_path / "c", precision=tmp_path / "p.json")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "words.txt").write_text("<eps> 0\n")
+    (tmp_path / "data" / "dev.ids").write_bytes((data / "dev.ids").read_bytes())
+    with pytest.raises(VocabularyError):
+        fit(float_lm, tmp_path / "data", tmp_path / "d", bits=2)
