@@ -19,6 +19,7 @@ WORDS = st.lists(st.sampled_from("abcde"), max_size=9).map(tuple)
 
 
 def by_sclite(sctk, pairs, directory):
+    """Return the operations that sclite chooses for each pair."""
     utterances = [Utterance(str(number), "all", *pair) for number, pair in enumerate(pairs)]
     return [one.ops for one in ScliteScorer(sctk).report(utterances, directory)]
 

@@ -16,6 +16,7 @@ RECORDINGS = Recordings({"u1": ("f2", "A", 1.0, 3.0), "u2": ("f1", "B", 10.0, 11
 
 
 def hypothesis(words: str, begins: list[int], frames: int) -> Hypothesis:
+    """Return a hypothesis of words and the frames that they begin in."""
     return Hypothesis(tuple(words.split()), tuple(begins), frames)
 
 

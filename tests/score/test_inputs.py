@@ -26,6 +26,7 @@ def one(tmp_path: Path) -> ScoredSet:
 
 
 def check(one: ScoredSet, mode: str = "text", sets: tuple[ScoredSet, ...] = ()) -> list[str]:
+    """Return the names of the archives found for dev."""
     found = check_inputs([one, *sets], one.data.parent / "words.txt", mode)
     return [path.name for path in found["dev"]]
 

@@ -28,6 +28,7 @@ DECODE = "exp/chain/tdnn/decode_{}_tg"
 
 
 def settings_for(recipe: Path, out: Path, **changes: object) -> WerSettings:
+    """Return settings for the sample's two sets, with a short sweep."""
     pairs = [f"{recipe / 'data' / name}={recipe / DECODE.format(name)}" for name in ("dev", "eval")]
     chosen = {"min_lmwt": 9, "max_lmwt": 11, "word_ins_penalty": (0.0, 1.0), **changes}
     return WerSettings(out, recipe / "data/lang_tg/words.txt", pairs[0], (pairs[1],), **chosen)

@@ -91,6 +91,7 @@ def test_names_may_differ_in_case_only(sctk, tmp_path):
 
 
 def fake_sctk(folder: Path, script: str) -> Sctk:
+    """Return an SCTK whose sclite is a shell script."""
     program = folder / "sclite"
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)

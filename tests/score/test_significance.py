@@ -20,10 +20,12 @@ WORDS = st.lists(st.sampled_from("abc"), max_size=8).map(tuple)
 
 
 def utterances(rows, column):
+    """Return the utterances of one of two systems."""
     return [Utterance(name, name.split("-")[0], *(best, other)[column]) for name, best, other in rows]
 
 
 def aligned(rows, column) -> dict[str, Aligned]:
+    """Return the alignments of one system by utterance."""
     return {one.name: one.aligned(align_words(one.ref, one.hyp)) for one in utterances(rows, column)}
 
 

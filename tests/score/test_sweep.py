@@ -22,12 +22,14 @@ NO_PATH = "u2\n0 1 1 1,8,1_2\n1 2 2 1,8,1_2\n\n"
 
 
 def archive(path: Path, text: str) -> Path:
+    """Write a gzipped archive."""
     path.write_bytes(gzip.compress(text.encode()))
     return path
 
 
 @pytest.fixture
 def lattices(tmp_path) -> Path:
+    """Return an archive of one lattice with two paths."""
     return archive(tmp_path / "lat.1.gz", TWO_PATHS)
 
 

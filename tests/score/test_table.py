@@ -22,6 +22,7 @@ GOOD, FAIR, BAD = REF, ("a", "x", "c", "d"), ("x", "y", "z")
 
 
 def texts(hyps) -> dict[str, Aligned]:
+    """Return the alignments of hypotheses with one reference."""
     return {f"u-{i}": Aligned(f"u-{i}", "", REF, hyp, align_words(REF, hyp)) for i, hyp in enumerate(hyps)}
 
 
@@ -51,6 +52,7 @@ def systems(tmp_path: Path) -> dict[str, Path]:
 
 
 def rows_of(systems) -> tuple[str, ...]:
+    """Return the rows of the table."""
     return (f"3-gram={systems['first']}", f"LSTM 4 bit={systems['model']}")
 
 

@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""local/pipeline.sh and the recipes' run.sh: what they call, what they check, what they do not do twice."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kaldi_mpq.cli.commands import COMMANDS
+from kaldi_mpq.cli.main import parse
+from kaldi_mpq.settings import build
+from tests.conftest import ROOT
+
+RECIPES = sorted(ROOT.glob("recipes/*/run.sh"))
+
+# Stands for Python: notes each call of mpq, and leaves the files behind that the verb would leave.
+FAKE_PYTHON = r"""#!/usr/bin/env bash
+set -euo pipefail
+case "$1 $#" in
+  -m*) ;;
+  */lattice_keys.py\ 3) exit ;;
+  */ngram_ppl.py*) touch "$4"; exit ;;
+  *) exec REAL_PYTHON "$@" ;;
+esac
+shift 2
+printf '%q ' "$@" >> "$CALLS"; echo >> "$CALLS"
+out=${!#}
+case "$1 ${2:-}" in
+  "text "*) mkdir -p "$out"; touch "$out/stats.json" ;;
+  "lm ngram") mkdir -p "$(dirname "$out")"; touch "$out" ;;
+  "lm train" | "fit "*) mkdir -p "$out"; cd "$out"
+    touch config.json model.safetensors quant.safetensors words.txt ppl.json ;;
+  "pack "*) touch "$out" "$(dirname "$out")/size.json" ;;
+  "rescore nbest") cp "${@: -2:1}/lat.$(sed 's/.*--job \([0-9]*\).*/\1/' <<< "$*").gz" "$out/" ;;
+  "score wer") mkdir -p "$out"; touch "$out/wer.json" ;;
+  "score table") echo "the table" ;;
+esac
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path, sample, shell):
+    """Run AMI's run.sh on a copy of the sample with a Python that notes what it is asked: (result, calls)."""
+    shutil.copytree(sample, tmp_path / "kaldi")
+    fake = tmp_path / "python"
+    fake.write_text(FAKE_PYTHON.replace("REAL_PYTHON", sys.executable))
+    fake.chmod(0o755)
+    (tmp_path / "conf" / "fit").mkdir(parents=True)
+    for name in ("ste_tiny", "ste_1a"):
+        (tmp_path / "conf" / "fit" / f"{name}.yaml").write_text("method: ste\n")
+
+    def run(*words: str) -> tuple[subprocess.CompletedProcess[str], list[list[str]]]:
+        calls = tmp_path / "calls"
+        calls.write_text("")
+        options = ["--kaldi-dir", "kaldi", "--recipe-dir", ".", "--out", "out"]
+        done = shell("recipes/ami/run.sh", *options, *words, MPQ_PYTHON=str(fake), CALLS=str(calls))
+        return done, [shlex.split(line) for line in calls.read_text().splitlines()]
+
+    return run
+
+
+def test_every_call_is_one_that_mpq_takes(recipe, tmp_path, monkeypatch):
+    """All stages: each command has options that its verb has, with values it takes; stdout is the table alone."""
+    done, calls = recipe("--bits", "8 2", "--N", "7", "--weight", "0.25")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "the table\n"
+    monkeypatch.chdir(tmp_path / "out")
+    verbs = []
+    for words in calls:
+        verb = next(name for name in COMMANDS if words[: len(name.split())] == name.split())
+        settings_class = COMMANDS[verb].settings_class()
+        values = parse(settings_class, words[len(verb.split()) :])
+        build(settings_class, values)
+        verbs.append(verb)
+    per_set = {"rescore nbest": 2 * 2 * 6}  # sets, jobs, systems: two LMs in float and at two widths
+    counts = {"text": 1, "lm ngram": 1, "lm train": 2, "fit": 4, "pack": 4, "score wer": 7, "score table": 1, **per_set}
+    assert {verb: verbs.count(verb) for verb in counts} == counts
+
+
+def test_the_second_call_does_nothing_again(recipe):
+    """A stage whose outputs are there and newer than its inputs is skipped."""
+    assert recipe("--lms", "lstm_1a", "--bits", "4")[0].returncode == 0
+    done, calls = recipe("--lms", "lstm_1a", "--bits", "4")
+    assert done.returncode == 0
+    assert [words[:2] for words in calls] == [["score", "table"]]
+
+
+def test_what_is_older_than_its_source_is_made_again(recipe, tmp_path):
+    """A model that was trained again is rescored and scored again, nothing else."""
+    assert recipe("--lms", "lstm_1a", "--bits", "4")[0].returncode == 0
+    later = (tmp_path / "out" / "data" / "lm" / "stats.json").stat().st_mtime + 3600
+    os.utime(tmp_path / "out" / "exp" / "lstm_1a_ste_1a_4bit" / "model.mpq", (later, later))
+    calls = recipe("--lms", "lstm_1a", "--bits", "4")[1]
+    rescored = [words for words in calls if words[:2] == ["rescore", "nbest"]]
+    assert len(rescored) == 4
+    assert all("lstm_1a_ste_1a_4bit/model.mpq" in " ".join(words) for words in rescored)
+    assert {words[0] for words in calls} == {"rescore", "score"}
+
+
+def test_other_settings_are_other_directories(recipe, tmp_path):
+    """Two weights and two N leave their lattices side by side."""
+    for words in (["--weight", "0.5"], ["--weight", "0.3"], ["--N", "9"]):
+        assert recipe("--lms", "lstm_1a", "--bits", "", *words)[0].returncode == 0
+    names = {path.name for path in (tmp_path / "out" / "exp" / "rescored").glob("decode_dev_*")}
+    assert names == {f"decode_dev_lstm_1a_n{n}_w{w}" for n, w in ((100, 0.5), (100, 0.3), (9, 0.5))}
+
+
+def test_stages_can_be_run_alone(recipe):
+    """--stage and --stop-stage: only what lies between; nothing set in one stage is needed by another."""
+    words = ["--lms", "lstm_1a", "--bits", "4"]
+    verbs = []
+    for stage in range(8):
+        done, calls = recipe(*words, "--stage", str(stage), "--stop-stage", str(stage))
+        assert done.returncode == 0, done.stderr
+        verbs.append(sorted({" ".join(call[:2]) if " ".join(call[:2]) in COMMANDS else call[0] for call in calls}))
+    assert verbs == [
+        [],
+        ["text"],
+        ["lm ngram"],
+        ["lm train"],
+        ["fit"],
+        ["pack"],
+        ["rescore nbest"],
+        ["score table", "score wer"],
+    ]
+
+
+def test_all_missing_inputs_are_named_and_nothing_is_written(recipe, tmp_path):
+    """Text, words, a lattice, a configuration: told together, status 1."""
+    for name in ("data/train/text", "data/lang_tg/words.txt", "exp/chain/tdnn/decode_eval_tg/lat.1.gz"):
+        (tmp_path / "kaldi" / name).unlink()
+    done, calls = recipe("--lms", "lstm_9z")
+    assert done.returncode == 1
+    assert "missing 4 input(s):" in done.stderr
+    for name in ("train/text", "lang_tg/words.txt", "decode_eval_tg/lat.1.gz", "conf/lm/lstm_9z.yaml"):
+        assert name in done.stderr
+    assert calls == []
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_the_kaldi_directory_is_only_read(recipe, tmp_path):
+    """Nothing is added to or changed in the directory that --kaldi-dir names."""
+
+    def state() -> dict[str, float]:
+        return {str(path): path.stat().st_mtime for path in (tmp_path / "kaldi").rglob("*")}
+
+    before = state()
+    assert recipe("--quick", "true", "--bits", "4")[0].returncode == 0
+    assert state() == before
+
+
+def test_quick_takes_a_part_of_everything(recipe, tmp_path):
+    """One job of each set with its references, the first utterances of the text."""
+    assert recipe("--quick", "true", "--bits", "4", "--stop-stage", "1")[0].returncode == 0
+    out = tmp_path / "out"
+    assert len((out / "data" / "train_1000" / "text").read_text().splitlines()) == 1000
+    assert (out / "exp" / "subset_1" / "decode_dev" / "num_jobs").read_text() == "1\n"
+    keys = (out / "exp" / "subset_1" / "decode_dev" / "keys").read_text().split()
+    for table in ("text", "utt2spk", "segments"):
+        lines = (out / "data" / "subset_1" / "dev" / table).read_text().splitlines()
+        assert [line.split()[0] for line in lines] == keys
+
+
+def test_results_of_a_quick_run_are_not_written(recipe):
+    """They mean nothing."""
+    done, _ = recipe("--quick", "true", "--write-results", "true")
+    assert done.returncode == 1
+    assert "not worth writing" in done.stderr
+
+
+def test_a_link_that_became_a_file_is_followed(recipe, tmp_path):
+    """A checkout without symbolic links has the target's name in the file; the training text is what it names."""
+    text = tmp_path / "kaldi" / "data" / "train" / "text"
+    text.rename(tmp_path / "kaldi" / "elsewhere.txt")
+    text.write_text("../../elsewhere.txt")
+    calls = recipe("--stop-stage", "1")[1]
+    (words,) = calls
+    assert Path(words[words.index("--train") + 1]).resolve() == (tmp_path / "kaldi" / "elsewhere.txt").resolve()
+
+
+def test_an_stm_is_made_where_there_is_none(recipe, tmp_path, sample):
+    """It has the lines of the sample's own, which the recipe's tools made, but for their labels."""
+    (tmp_path / "kaldi" / "data" / "dev" / "stm").unlink()
+    assert recipe("--score-mode", "stm", "--stop-stage", "0")[0].returncode == 0
+    theirs = [line for line in (sample / "data/dev/stm").read_text().splitlines() if not line.startswith(";;")]
+    made = (tmp_path / "out" / "data" / "with_stm" / "dev" / "stm").read_text().splitlines()
+    assert made == [re.sub(r"<O,[FM]> ", "", line) for line in theirs]
+
+
+@pytest.mark.parametrize("words", [["--stgae", "1"], ["extra"], ["--quick", "yes"], ["--kaldi-dir", "nowhere"]])
+def test_a_wrong_call_is_refused(recipe, words):
+    """Status 1 and a reason, before anything runs."""
+    done, calls = recipe(*words)
+    assert done.returncode == 1
+    assert done.stderr
+    assert calls == []
+
+
+@pytest.mark.parametrize("script", RECIPES, ids=lambda path: path.parent.name)
+def test_help_shows_the_settings_of_the_recipe(script, shell):
+    """`run.sh --help` lists every option with this recipe's value."""
+    done = shell(script.relative_to(ROOT), "--help")
+    assert done.returncode == 0
+    settings = re.findall(r'^  --([a-z-]+) "?([^"\n$]+)"?$', script.read_text(), re.MULTILINE)
+    assert len(settings) > 4
+    for name, value in settings:
+        assert re.search(rf"^  --{name} .*\[{re.escape(value)}\]$", done.stdout, re.MULTILINE), name
+
+
+@pytest.mark.parametrize("script", RECIPES, ids=lambda path: path.parent.name)
+def test_run_sh_is_settings_and_one_call(script):
+    """No stage of its own, no default that skips one."""
+    text = script.read_text()
+    assert "--stage" not in re.sub(r"^#.*$", "", text, flags=re.MULTILINE)
+    assert text.count("pipeline.sh") == 1
+    assert not re.search(r"\bmpq\b|\bif\b|\bfor\b", re.sub(r"^#.*$", "", text, flags=re.MULTILINE))
+
+
+def test_stages_are_short():
+    """At most 15 lines each."""
+    text = (ROOT / "local" / "pipeline.sh").read_text()
+    stages = re.findall(r"^if in_stage (\d) .*?\n(.*?)^fi$", text, re.DOTALL | re.MULTILINE)
+    assert [number for number, _ in stages] == list("01234567")
+    assert max(body.count("\n") for _, body in stages) <= 15
