@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from kaldi_mpq.artefact import read_json, stamp, write_json, writing
+from kaldi_mpq.artefact import read_json, require, sha256_of, stamp, write_json, writing
 from kaldi_mpq.errors import ConfigError, NumericalError
 from kaldi_mpq.lm.batches import PADDING, Batch, conversation_batches, utterance_batches, utterance_plan
 from kaldi_mpq.lm.checkpoint import read_checkpoint, save_lm, write_checkpoint
@@ -43,7 +43,11 @@ _SHAPE = ("model", "embedding_dim", "hidden_dim", "layers", "heads", "norm", "ti
 def train_lm(settings: TrainSettings) -> str:
     """Train a language model and write its directory; go on from the last checkpoint if there is one."""
     prepare_process(settings)
-    done = already_done(settings.out, as_plain(settings))
+    inputs = [settings.data / name for name in ("train.ids", "dev.ids", "words.txt")]
+    require([*inputs, settings.data / "stats.json"], hint="mpq text makes them")
+    # Another text is other settings too, though under the same name.
+    made_with = {**as_plain(settings), "input_sha256": [sha256_of(path) for path in inputs]}
+    done = already_done(settings.out, made_with)
     if done:
         return done
     vocabulary = read_vocabulary(settings.data)
@@ -53,9 +57,8 @@ def train_lm(settings: TrainSettings) -> str:
     torch.manual_seed(settings.seed)
     model = build(ModelConfig(vocab_size=len(vocabulary), **symbols, **shape))
     objective = Objective(model, settings.label_smoothing)
-    Trainer(objective, settings, train, dev, settings.out).run(as_plain(settings))
-    made_by = stamp("lm train", as_plain(settings), [settings.data / "train.ids", settings.data / "words.txt"])
-    return finish(objective.model, settings, settings.data, settings.out, made_by)
+    Trainer(objective, settings, train, dev, settings.out).run(made_with)
+    return finish(objective.model, settings, settings.data, settings.out, stamp("lm train", made_with, inputs))
 
 
 def finish(model: LanguageModel, settings: OptimSettings, data: Path, out: Path, made_by: dict[str, Any]) -> str:

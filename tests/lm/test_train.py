@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -97,7 +98,7 @@ def test_the_directory_is_complete(settings, toy):
     assert (chosen.out / "words.txt").read_bytes() == (toy / "words.txt").read_bytes()
     config = read_json(chosen.out / "config.json")
     assert config["made_by"]["settings"]["epochs"] == 2
-    assert len(config["made_by"]["inputs"]) == 2
+    assert len(config["made_by"]["inputs"]) == 3
     log = validations(chosen.out)
     assert len(log) >= 4
     assert log[-1]["epoch"] == 2.0
@@ -159,6 +160,16 @@ def test_a_finished_training_returns_at_once(settings, monkeypatch):
     assert train_lm(chosen) == f"{chosen.out} is finished: {first}"
     with pytest.raises(ConfigError, match=r"made with other settings.*'layers': 1.*'layers': 2"):
         train_lm(settings(epochs=1, layers=2))
+
+
+def test_another_text_is_not_taken_for_the_finished_one(settings, tmp_path):
+    """A model trained on other text under the same name is refused, not passed off as done."""
+    data = shutil.copytree(settings().data, tmp_path / "data")
+    train_lm(settings(epochs=1, data=data))
+    old = Corpus.load(data / "train.ids")
+    Corpus(old.words[::-1].copy(), old.offsets, old.conversation).save(data / "train.ids")
+    with pytest.raises(ConfigError, match=r"made with other settings.*input_sha256"):
+        train_lm(settings(epochs=1, data=data))
 
 
 def test_a_checkpoint_of_other_settings_is_refused(settings, monkeypatch):
