@@ -32,6 +32,7 @@ demo: env          ## all stages of the AMI recipe on the sample in tests/data, 
 	bash recipes/ami/run.sh --kaldi-dir tests/data/ami --out build/demo --quick true --max-jobs 0
 
 bench: env         ## speed of reading, rescoring and training beside their peers, in the same run
+	.venv/bin/python benchmarks/lattice_io.py --archive $(lastword $(sort $(wildcard $(BENCH_DECODE)/lat.*.gz)))
 	.venv/bin/python benchmarks/nbest_speed.py --decode $(BENCH_DECODE)
 	.venv/bin/python benchmarks/lm_train.py
 

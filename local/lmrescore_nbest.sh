@@ -78,11 +78,12 @@ if [[ "$old_lang $lm $in $out" == *JOB* ]]; then fail "a path with JOB in its na
 mkdir -p "$out"
 if [ "$(cd "$in" && pwd -P)" = "$(cd "$out" && pwd -P)" ]; then fail "output directory is the input directory: $in"; fi
 
+can_run() { [ -x "$(type -P "$1")" ]; } # bash names files of PATH that are not executable too
 if [ -z "$cmd" ]; then
-  if command -v run.pl > /dev/null; then cmd=run.pl
+  if can_run run.pl; then cmd=run.pl
   elif [ -x utils/run.pl ]; then cmd=utils/run.pl
   else cmd=$here/run_jobs.sh; fi
-elif ! command -v "${cmd%% *}" > /dev/null; then
+elif ! can_run "${cmd%% *}"; then
   complain "no ${cmd%% *}: running the jobs here, with $here/run_jobs.sh"
   cmd=$here/run_jobs.sh
 fi

@@ -183,7 +183,9 @@ score_mode_now() { if [ "$max_jobs" = 0 ]; then echo "$score_mode"; else echo te
 print_table() { # rows
   local file
   if [ "$write_results" = true ]; then
-    for file in $results; do mpq score table --reference "$first_pass" --into "$file" "$@" > /dev/null; done
+    for file in $results; do # the command is written beside the table: no paths of this machine
+      mpq score table --reference "$first_pass" --into "$(realpath --relative-to=. "$file")" "$@" > /dev/null
+    done
   fi
   mpq score table --reference "$first_pass" "$@"
 }

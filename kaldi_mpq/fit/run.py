@@ -88,6 +88,8 @@ def fit_model(
     if settings.method == "round":
         return model.state_dict(), quantize_units(model.state_dict(), units, precision, granularity)
     objective = make_objective(model, units, precision, granularity, settings)
+    if settings.schedule == "auto":
+        settings = replace(settings, schedule="constant" if settings.method == "admm" else "cosine")
     if isinstance(objective, ExtraGradientObjective):
         settings = replace(settings, optimizer="sgd", momentum=0.0, learning_rate=settings.eta2, schedule="constant",
                            warmup_steps=0, clip=0.0)  # fmt: skip

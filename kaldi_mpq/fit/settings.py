@@ -33,15 +33,19 @@ class FitSettings(OptimSettings):
     )
     granularity: str = setting("row", help="weights that share a scale", choices=("row", "tensor", "block"))
     block: int = setting(0, help="block: columns that share a scale")
-    learning_rate: float = setting(1e-3, help="learning rate at its highest")
+    schedule: str = setting(
+        "auto",
+        help="learning-rate schedule; auto: cosine, constant with admm, whose grid must be followed to the end",
+        choices=("auto", "cosine", "halving", "constant"),
+    )
     epochs: int = setting(4, help="passes over the training text at most")
     dropout: float | None = setting(None, help="dropout while training; default: the float LM's")
-    scale_rate: float = setting(1.0, help="ste: learning rate of the scales' logarithms over that of the weights")
+    scale_rate: float = setting(3.0, help="ste: learning rate of the scales' logarithms over that of the weights")
     distill_weight: float = setting(
         0.0, help="weight of the divergence from the float LM in the loss; 0: cross entropy only"
     )
     distill_temperature: float = setting(1.0, help="temperature of both distributions in that divergence")
-    gamma: float = setting(1e-3, help="admm: weight of the distance between weights and grid")
+    gamma: float = setting(5e-3, help="admm: weight of the distance between weights and grid; printed: 0.001")
     gamma_growth: float = setting(1.0, help="admm: factor of gamma from one update to the next; printed: 1")
     admm_interval: int = setting(100, help="admm: optimiser steps between updates of grid and dual variables")
     admm_projection: str = setting(
