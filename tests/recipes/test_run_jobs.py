@@ -183,7 +183,13 @@ def test_an_interruption_ends_the_jobs(tmp_path, how):
         "sleep",
         "30",
     ]
-    runner = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL, start_new_session=True)
+    runner = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored by what runs in the background
+    )
     while len(list(tmp_path.glob("began.*"))) < 2:
         assert runner.poll() is None
         time.sleep(0.02)
