@@ -30,7 +30,8 @@ case "$1 $#" in
   *) exec REAL_PYTHON "$@" ;;
 esac
 shift 2
-printf '%q ' "$@" >> "$CALLS"; echo >> "$CALLS"
+printf -v call '%q ' "$@"
+echo "$call" >> "$CALLS"  # in one write: jobs run side by side
 out=${!#}
 case "$1 ${2:-}" in
   "text "*) mkdir -p "$out"; touch "$out/stats.json" ;;
