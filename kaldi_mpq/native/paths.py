@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Best paths, n-best lists, posteriors and pruning of whole batches of lattices, in C++.
+"""Best paths, n-best lists, posteriors, confidences, pruning and determinization of whole batches of lattices, in C++.
 
 Not here: reading and writing (`native.archive`), and the choice between this module and k2 (`rescore.lattice`).
 
@@ -27,15 +27,20 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Paths",
+    "WordConfidences",
     "best_paths",
     "check",
+    "determinize",
     "forward_backward",
+    "is_deterministic",
     "nbest",
     "path_lattices",
     "prune",
+    "prune_by_posterior",
     "require_finite",
     "subset",
     "useful_states",
+    "word_confidences",
 ]
 
 _MAX_WORDS = 2**31 - 1
@@ -75,6 +80,21 @@ class Paths:
         is_word = words != 0
         words_before = np.concatenate(([0], np.cumsum(is_word, dtype=np.int64)))
         return words_before[self.arc_offsets], words[is_word]
+
+
+@dataclass(frozen=True)
+class WordConfidences:
+    """How sure lattices are of the words of some paths; parallel to the word ids of ``Paths.words``, W of them.
+
+    Args:
+      begin_frame: (W) int32, counted in transition-ids from the start of the path.
+      end_frame: (W) int32, the frame after the last.
+      confidence: (W) float64, 0 to 1.
+    """
+
+    begin_frame: NDArray[np.int32]
+    end_frame: NDArray[np.int32]
+    confidence: NDArray[np.float64]
 
 
 def best_paths(
@@ -135,6 +155,103 @@ def prune(lattices: Lattices, beam: float, acoustic_scale: float, graph_scale: f
     if not beam >= 0:
         raise ConfigError("beam out of range", expected=">= 0", found=beam)
     return _rebuilt(lattices, _paths.prune(lattices, beam, acoustic_scale, graph_scale))
+
+
+def prune_by_posterior(
+    lattices: Lattices, threshold: float, best: Paths, arc_posterior: ArrayLike, final_posterior: ArrayLike
+) -> Lattices:
+    """Return lattices of the arcs and final weights whose posterior is at least ``threshold``, and of the best paths.
+
+    States are renumbered as by `prune`. What lies on no complete path any more goes too.
+
+    Args:
+      threshold: 0 to 1.
+      best: paths that stay whatever their posteriors are, so that no lattice becomes empty; see `best_paths`.
+      arc_posterior: (A), see `forward_backward`.
+      final_posterior: (S).
+    """
+    if not 0 <= threshold <= 1:
+        raise ConfigError("posterior threshold out of range", expected="0 to 1", found=threshold)
+    keep_arc, keep_final = np.asarray(arc_posterior) >= threshold, np.asarray(final_posterior) >= threshold
+    keep_arc[best.arcs] = True
+    keep_final[best.final_state] = True
+    return subset(lattices, keep_arc, keep_final)
+
+
+def word_confidences(lattices: Lattices, paths: Paths, arc_posterior: ArrayLike) -> WordConfidences:
+    """Return the times and confidences of the words of paths.
+
+    At every frame of a word's arc the posteriors of all arcs with that word there are added up; the largest of these
+    sums is the confidence. When an arc begins and ends, its transition-ids say: for exact word times align the lattice
+    first (Kaldi: lattice-align-words). An arc without any counts as one frame.
+
+    Paper: Wessel et al., "Confidence measures for large vocabulary continuous speech recognition", 2001 (C_max).
+
+    Args:
+      paths: paths of `lattices`, the best ones or any others.
+      arc_posterior: (A), see `forward_backward`.
+    Raises:
+      ValueError: the arguments do not fit together.
+    """
+    posterior = np.asarray(arc_posterior, np.float64)
+    return WordConfidences(
+        *_paths.word_confidences(lattices, paths.lattice_offsets, paths.arc_offsets, paths.arcs, posterior)
+    )
+
+
+def is_deterministic(lattices: Lattices) -> NDArray[np.bool_]:
+    """Return (B) whether a lattice has at most one path for each word string, as Kaldi's decoders write it.
+
+    That is: each of its arcs has a word, and no two that leave a state have the same. An unusable lattice is not.
+    """
+    return _paths.deterministic(lattices).view(bool)
+
+
+def determinize(
+    lattices: Lattices,
+    acoustic_scale: float,
+    graph_scale: float = 1.0,
+    *,
+    beam: float = math.inf,
+    delta: float = 2**-10,
+    max_arcs: int = 1_000_000,
+    max_bytes: int = 512 << 20,
+) -> tuple[Lattices, list[str | None]]:
+    """Return CompactLattices with one path for each word string, and for each lattice None or why it is unchanged.
+
+    Of the paths with the same words the best one stays: its costs and its transition-ids; which arc they are on may
+    change, and no arc without a word is left. States are renumbered as by `prune`. A lattice that `is_deterministic`
+    keeps its arcs. One that is unusable, or that would take more than the limits, goes through unchanged.
+
+    Paper: Povey et al., "Generating exact lattices in the WFST framework", 2012; what Kaldi's lattice-determinize and
+    lattice-determinize-pruned do.
+
+    Args:
+      beam: word strings whose best path is that much worse than the best of all are left out; others beyond it that
+        are left by chance may have lost their best path. Without a beam the result can be exponentially large.
+      delta: states are merged if what they owe differs by no more, in either cost unscaled; costs of paths may become
+        wrong by that much for each word. float32 costs that were added up differ by about 2^-10.
+      max_arcs: of each result.
+      max_bytes: of memory for each lattice, roughly.
+    """
+    require_finite(acoustic_scale=acoustic_scale, graph_scale=graph_scale)
+    if not (beam >= 0 and delta >= 0):
+        raise ConfigError("beam or delta out of range", expected=">= 0", found=(beam, delta))
+    ready = is_deterministic(lattices)
+    rest = np.flatnonzero(~ready)
+    arrays, reasons = _paths.determinize(
+        lattices.select(rest), acoustic_scale, graph_scale, beam, delta, max_arcs, max_bytes
+    )
+    done = type(lattices).from_arrays(keys=[lattices.keys[i] for i in rest], **arrays)
+    failed = {int(i): reason for i, reason in zip(rest, reasons) if reason}
+    parts = [
+        prune(lattices.select(np.flatnonzero(ready)), beam, acoustic_scale, graph_scale),
+        prune(done, beam, acoustic_scale, graph_scale).select([i for i, reason in enumerate(reasons) if not reason]),
+        lattices.select(list(failed)),
+    ]
+    parts[0].compact[:] = 1
+    order = np.concatenate((np.flatnonzero(ready), [i for i in rest if i not in failed], list(failed))).argsort()
+    return type(lattices).concat(parts).select(order), [failed.get(i) for i in range(len(lattices))]
 
 
 def subset(lattices: Lattices, keep_arc: ArrayLike, keep_final: ArrayLike) -> Lattices:

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one door to k2: lattices as an FsaVec, and the few operations on them, by k2 or by native code.
+"""The few operations on lattices, by k2 or by native code, and lattices as the FsaVec that k2 computes with.
 
 k2 holds a batch of lattices and computes best paths, posteriors and pruning where its wheel fits the installed torch;
 `native` has the same functions with the same results to 1e-4 elsewhere. N-best lists are native with both: k2 1.23.4
-has random paths and a single shortest one, no exact list.
+has random paths and a single shortest one, no exact list. Determinization is native too: weights of k2 are single
+numbers, those of Kaldi pairs with a string.
 
-Not here: what is done with paths and posteriors. No other module imports k2.
+Not here: what is done with paths and posteriors, and conversion that loses nothing (`k2_fsas`, with which this is all
+of the package that imports k2).
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from numpy.typing import NDArray
 
 from kaldi_mpq.errors import ConfigError, LatticeError
 from kaldi_mpq.native import paths as native
+from kaldi_mpq.rescore.k2_fsas import fsa_vec, offsets_of, set_numbers
 
 if TYPE_CHECKING:
     import k2
@@ -50,6 +53,22 @@ class LatticeOps:
     nbest: Callable[..., native.Paths]
     forward_backward: Callable[..., tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]]
     prune: Callable[..., Lattices]
+
+    def prune_by_posterior(
+        self, lattices: Lattices, threshold: float, acoustic_scale: float, graph_scale: float = 1.0
+    ) -> Lattices:
+        """Return lattices of the arcs whose posterior is at least ``threshold``, and of the best path."""
+        arc, final, _ = self.forward_backward(lattices, acoustic_scale, graph_scale)
+        best = self.best_paths(lattices, acoustic_scale, graph_scale)
+        return native.prune_by_posterior(lattices, threshold, best, arc, final)
+
+    def word_confidences(
+        self, lattices: Lattices, acoustic_scale: float, graph_scale: float = 1.0
+    ) -> tuple[native.Paths, native.WordConfidences]:
+        """Return the best paths, and times and confidences of their words."""
+        best = self.best_paths(lattices, acoustic_scale, graph_scale)
+        posterior = self.forward_backward(lattices, acoustic_scale, graph_scale)[0]
+        return best, native.word_confidences(lattices, best, posterior)
 
 
 @dataclass(frozen=True)
@@ -123,8 +142,8 @@ def _k2_best_paths(
     has_path = np.zeros(len(lattices), np.int64)
     has_path[made.index] = 1
     return native.Paths(
-        lattice_offsets=_offsets(has_path),
-        arc_offsets=_offsets(np.bincount(path, minlength=num_paths)),
+        lattice_offsets=offsets_of(has_path),
+        arc_offsets=offsets_of(np.bincount(path, minlength=num_paths)),
         arcs=arcs,
         final_state=final_state,
         graph=np.bincount(path, lattices.arc_graph[arcs], num_paths) + lattices.final_graph[final_state],
@@ -172,9 +191,6 @@ def to_k2(
     Raises:
       LatticeError: the batch is too large for k2's 32-bit arc numbers.
     """
-    import k2
-    import torch
-
     native.require_finite(acoustic_scale=acoustic_scale, graph_scale=graph_scale, word_penalty=word_penalty)
     if lattices.num_arcs + lattices.num_states >= 2**31:
         raise LatticeError("too many arcs in one batch for k2", expected="< 2^31", found=lattices.num_arcs)
@@ -185,19 +201,13 @@ def to_k2(
         return None
     arcs = _gather_arcs(lattices, offsets, states)
     cost = graph_scale * arcs.graph + acoustic_scale * arcs.acoustic + word_penalty * arcs.has_word
-    rows = np.stack([arcs.source, arcs.dest, arcs.label, (-cost).astype(np.float32).view(np.int32)], axis=1)
     # Each FSA has one more state than its lattice, which all final weights lead to and no arc leaves.
-    states_before = _offsets(sizes[index] + 1)
+    states_before = offsets_of(sizes[index] + 1)
     row_of_state = np.arange(len(states)) + np.repeat(np.arange(len(index)), sizes[index])
-    arcs_before = _offsets(np.bincount(row_of_state[arcs.position], minlength=states_before[-1]))
-    by_lattice, by_state = (
-        k2.ragged.create_ragged_shape2(torch.from_numpy(splits.astype(np.int32)), None, int(splits[-1]))
-        for splits in (states_before, arcs_before)
-    )
-    ragged_arcs = k2.fsa.RaggedArc(by_lattice.compose(by_state), torch.from_numpy(rows))
-    fsas = k2.Fsa(ragged_arcs)
-    fsas.kaldi_arc = torch.from_numpy(arcs.kaldi_arc)
-    fsas.kaldi_state = torch.from_numpy(arcs.kaldi_state)
+    arcs_of_state = np.bincount(row_of_state[arcs.position], minlength=states_before[-1])
+    score = (-cost).astype(np.float32)
+    fsas = fsa_vec(states_before, arcs_of_state, arcs.source, arcs.dest, arcs.label, score)
+    set_numbers(fsas, kaldi_arc=arcs.kaldi_arc, kaldi_state=arcs.kaldi_state)
     return K2Lattices(fsas, index)
 
 
@@ -223,7 +233,7 @@ def _gather_arcs(lattices: Lattices, offsets: NDArray[np.int64], states: NDArray
 
     num_leaving = lattices.arc_offsets[states + 1] - lattices.arc_offsets[states]
     position = np.repeat(np.arange(len(states)), num_leaving)
-    arc = np.arange(len(position)) + np.repeat(lattices.arc_offsets[states] - _offsets(num_leaving)[:-1], num_leaving)
+    arc = np.arange(len(position)) + np.repeat(lattices.arc_offsets[states] - offsets_of(num_leaving)[:-1], num_leaving)
     real = np.isfinite(lattices.arc_graph[arc]) & np.isfinite(lattices.arc_acoustic[arc])
     position, arc = position[real], arc[real]
     first_state = np.repeat(lattices.state_offsets[:-1], sizes)  # of the lattice of each useful state
@@ -249,7 +259,3 @@ def _gather_arcs(lattices: Lattices, offsets: NDArray[np.int64], states: NDArray
         kaldi_arc=merged(arc, no_arc, np.int32),
         kaldi_state=merged(np.full(len(arc), -1), final_state, np.int32),
     )
-
-
-def _offsets(counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    return np.concatenate(([0], np.cumsum(counts)))

@@ -118,6 +118,39 @@ def test_pruned_lattices_are_the_native_ones(ops, lattices, beam, acoustic_scale
         assert mine.start.tolist() == narrow.start.tolist()
 
 
+@quick
+@given(batches(), st.floats(0, 1), SCALES)
+def test_pruning_by_posterior_is_the_native_one(ops, lattices, threshold, scales) -> None:
+    """The same paths are left, unless a posterior is the threshold to four digits; k2's own function says the same."""
+    mine, native_ops = ops.prune_by_posterior(lattices, threshold, *scales), lattice.lattice_ops("native")
+    few, many = (
+        native_ops.prune_by_posterior(lattices, min(max(threshold + d, 0.0), 1.0), *scales) for d in (2e-4, -2e-4)
+    )
+    if few.num_arcs == many.num_arcs and few.num_states == many.num_states:
+        assert [readable(mine, i) for i in range(len(lattices))] == [readable(few, i) for i in range(len(lattices))]
+    made = lattice.to_k2(lattices, *scales)
+    if made is None or not 0 < threshold < 1:
+        return
+    k2s = set(sys.modules["k2"].prune_on_arc_post(made.fsas, threshold, True).kaldi_arc.tolist()) - {-1}
+    posterior = native.forward_backward(lattices, *scales)[0]
+    likely, possible = (set(np.flatnonzero(posterior >= threshold + d).tolist()) for d in (2e-4, -2e-4))
+    assert likely <= k2s <= possible
+
+
+@quick
+@given(batches(), SCALES)
+def test_word_confidences_are_the_native_ones(ops, lattices, scales) -> None:
+    """The same times and confidences of the words of the same path, to 1e-4; ties apart."""
+    (mine, sure), (theirs, truth) = (
+        chosen.word_confidences(lattices, *scales) for chosen in (ops, lattice.lattice_ops("native"))
+    )
+    if mine.arcs.tolist() == theirs.arcs.tolist():
+        assert sure.begin_frame.tolist() == truth.begin_frame.tolist()
+        assert sure.end_frame.tolist() == truth.end_frame.tolist()
+        np.testing.assert_allclose(sure.confidence, truth.confidence, atol=1e-4)
+    assert ((sure.confidence >= 0) & (sure.confidence <= 1)).all()
+
+
 def test_a_batch_without_a_usable_lattice(ops) -> None:
     """No FsaVec, no paths, zero posteriors, empty lattices; settings out of range are refused as by native code."""
     lattices = build(Spec("empty", 0, (), {}), parse("0 1 1 0,0,\n1 0 1 0,0,\n1"))
@@ -196,5 +229,10 @@ def assert_equal_on(ops: lattice.LatticeOps, lattices) -> None:
         posteriors, truth = ops.forward_backward(lattices, *scales), native.forward_backward(lattices, *scales)
         for ours, true in zip(posteriors, truth, strict=True):
             np.testing.assert_allclose(ours, true, rtol=1e-4, atol=1e-4)
+    (best, sure), (_, truth) = (
+        chosen.word_confidences(lattices, 0.1) for chosen in (ops, lattice.lattice_ops("native"))
+    )
+    assert len(sure.confidence) == len(best.words(lattices)[1])
+    np.testing.assert_allclose(sure.confidence, truth.confidence, atol=1e-3)
     mine, theirs = ops.prune(lattices, 6.0, 0.1), native.prune(lattices, 6.0, 0.1)
     assert abs(mine.num_arcs - theirs.num_arcs) <= 1e-4 * theirs.num_arcs

@@ -107,4 +107,24 @@ pybind11::array_t<T> to_numpy(std::vector<T>&& values) {
   return pybind11::array_t<T>(static_cast<pybind11::ssize_t>(owned->size()), owned->data(), owner);
 }
 
+// The arrays of kaldi_mpq.native.Lattices but its keys, by name.
+inline pybind11::dict to_dict(Lattices&& lattices) {
+  pybind11::dict out;
+  out["compact"] = to_numpy(std::move(lattices.compact));
+  out["start"] = to_numpy(std::move(lattices.start));
+  out["state_offsets"] = to_numpy(std::move(lattices.state_offsets));
+  out["arc_offsets"] = to_numpy(std::move(lattices.arc_offsets));
+  out["final_graph"] = to_numpy(std::move(lattices.final_graph));
+  out["final_acoustic"] = to_numpy(std::move(lattices.final_acoustic));
+  out["final_tid_offsets"] = to_numpy(std::move(lattices.final_tid_offsets));
+  out["final_tids"] = to_numpy(std::move(lattices.final_tids));
+  out["arc_word"] = to_numpy(std::move(lattices.arc_word));
+  out["arc_dest"] = to_numpy(std::move(lattices.arc_dest));
+  out["arc_graph"] = to_numpy(std::move(lattices.arc_graph));
+  out["arc_acoustic"] = to_numpy(std::move(lattices.arc_acoustic));
+  out["arc_tid_offsets"] = to_numpy(std::move(lattices.arc_tid_offsets));
+  out["arc_tids"] = to_numpy(std::move(lattices.arc_tids));
+  return out;
+}
+
 }  // namespace kaldi_mpq

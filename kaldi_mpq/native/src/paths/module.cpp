@@ -7,6 +7,8 @@
 #include <optional>
 
 #include "arrays.h"
+#include "confidence.h"
+#include "determinize.h"
 #include "posterior.h"
 #include "shortest.h"
 #include "subset.h"
@@ -22,25 +24,6 @@ template <typename Work>
 auto unlocked(Work&& work) {
   py::gil_scoped_release release;
   return work();
-}
-
-py::dict to_dict(Lattices&& lattices) {
-  py::dict out;
-  out["compact"] = to_numpy(std::move(lattices.compact));
-  out["start"] = to_numpy(std::move(lattices.start));
-  out["state_offsets"] = to_numpy(std::move(lattices.state_offsets));
-  out["arc_offsets"] = to_numpy(std::move(lattices.arc_offsets));
-  out["final_graph"] = to_numpy(std::move(lattices.final_graph));
-  out["final_acoustic"] = to_numpy(std::move(lattices.final_acoustic));
-  out["final_tid_offsets"] = to_numpy(std::move(lattices.final_tid_offsets));
-  out["final_tids"] = to_numpy(std::move(lattices.final_tids));
-  out["arc_word"] = to_numpy(std::move(lattices.arc_word));
-  out["arc_dest"] = to_numpy(std::move(lattices.arc_dest));
-  out["arc_graph"] = to_numpy(std::move(lattices.arc_graph));
-  out["arc_acoustic"] = to_numpy(std::move(lattices.arc_acoustic));
-  out["arc_tid_offsets"] = to_numpy(std::move(lattices.arc_tid_offsets));
-  out["arc_tids"] = to_numpy(std::move(lattices.arc_tids));
-  return out;
 }
 
 py::dict py_shortest_paths(const py::object& lattices, int64_t n, double acoustic, double graph, double word_penalty) {
@@ -128,6 +111,36 @@ py::dict py_path_lattices(const py::object& lattices, const Array<int64_t>& latt
   return to_dict(unlocked([&] { return path_lattices(batch, paths); }));
 }
 
+py::tuple py_determinize(const py::object& lattices, double acoustic, double graph, double beam, double delta,
+                         int64_t max_arcs, int64_t max_bytes) {
+  const BatchArrays arrays(lattices);
+  const BatchView batch = arrays.view();
+  const DeterminizeOptions options{{graph, acoustic, 0.0}, beam, delta, max_arcs, max_bytes};
+  Determinized out = unlocked([&] { return determinize(batch, options); });
+  return py::make_tuple(to_dict(std::move(out.lattices)), std::move(out.reasons));
+}
+
+py::array_t<uint8_t> py_deterministic(const py::object& lattices) {
+  const BatchArrays arrays(lattices);
+  const BatchView batch = arrays.view();
+  return to_numpy(unlocked([&] { return deterministic(batch); }));
+}
+
+py::tuple py_word_confidences(const py::object& lattices, const Array<int64_t>& lattice_offsets,
+                              const Array<int64_t>& arc_offsets, const Array<int64_t>& arcs,
+                              const Array<double>& arc_posterior) {
+  const BatchArrays arrays(lattices);
+  const BatchView batch = arrays.view();
+  const int64_t num_paths = require_offsets(lattice_offsets, batch.size, -1, "lattice_offsets");
+  require_offsets(arc_offsets, num_paths, arcs.size(), "arc_offsets");
+  require_length(arc_posterior, batch.num_arcs(), "arc_posterior");
+  const PathsView paths{lattice_offsets.data(), arc_offsets.data(), arcs.data()};
+  const double* posterior = arc_posterior.data();
+  WordConfidences out = unlocked([&] { return word_confidences(batch, paths, posterior); });
+  return py::make_tuple(to_numpy(std::move(out.begin_frame)), to_numpy(std::move(out.end_frame)),
+                        to_numpy(std::move(out.confidence)));
+}
+
 }  // namespace
 }  // namespace kaldi_mpq
 
@@ -144,4 +157,9 @@ PYBIND11_MODULE(_paths, m) {
   m.def("useful_states", &py_useful_states, py::arg("lattices"));
   m.def("path_lattices", &py_path_lattices, py::arg("lattices"), py::arg("lattice_offsets"), py::arg("arc_offsets"),
         py::arg("arcs"), py::arg("final_state"), py::arg("arc_graph"), py::arg("final_graph"));
+  m.def("determinize", &py_determinize, py::arg("lattices"), py::arg("acoustic_scale"), py::arg("graph_scale"),
+        py::arg("beam"), py::arg("delta"), py::arg("max_arcs"), py::arg("max_bytes"));
+  m.def("deterministic", &py_deterministic, py::arg("lattices"));
+  m.def("word_confidences", &py_word_confidences, py::arg("lattices"), py::arg("lattice_offsets"),
+        py::arg("arc_offsets"), py::arg("arcs"), py::arg("arc_posterior"));
 }
