@@ -4,8 +4,8 @@
 Not here: training. The matrices are plain parameters, one per layer and direction of flow, whose rows are the gates
 input, forget, cell, output, so that quantization can give each gate a width of its own.
 
-Paper: Sundermeyer, Schlueter and Ney, "LSTM neural networks for language modeling", 2012, eq. (1)-(6) without
-peepholes.
+Paper: Sundermeyer, Schlueter and Ney, "LSTM neural networks for language modeling", 2012, eq. (1)-(6), without
+peepholes but in models from Kaldi's nnet3 (`kaldi_rnnlm`).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from kaldi_mpq.lm.lstm_step import step_histories
 from kaldi_mpq.lm.model import LanguageModel, ModelConfig
 
 __all__ = ["GATES", "LstmLm", "LstmState"]
@@ -41,32 +42,58 @@ class LstmState:
 
 
 class LstmLayer(nn.Module):
-    """One layer: (4H, I) weights from below, (4H, H) from the step before, (4H,) bias; gates in the order of GATES."""
+    """One layer: (4H, I) weights from below, (4H, H) from the step before, (4H,) bias; gates in the order of GATES.
 
-    def __init__(self, inputs: int, cells: int) -> None:
+    With peepholes also (3H,) weights of the cells before (input and forget gate) and after (output gate) the step.
+    """
+
+    def __init__(self, inputs: int, cells: int, peephole: bool = False) -> None:
         super().__init__()
         bound = cells**-0.5
         self.ih = nn.Parameter(torch.empty(4 * cells, inputs).uniform_(-bound, bound))
         self.hh = nn.Parameter(torch.empty(4 * cells, cells).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.zeros(4 * cells))
+        self.peephole = nn.Parameter(torch.zeros(3 * cells)) if peephole else None  # a vector: never quantized
         with torch.no_grad():
             self.bias[cells : 2 * cells] = 1.0  # remember at first
 
     def forward(self, below: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return (T, N, H) outputs and the last hidden and cell vectors, (1, N, H), of (T, N, I) inputs."""
+        if self.peephole is not None:
+            return self._forward_peephole(below, hidden[0], cell[0])
         weights = [self.ih, self.hh, self.bias, torch.zeros_like(self.bias)]  # torch has two biases, whose sum counts
         return torch._VF.lstm(below, (hidden, cell), weights, True, 1, 0.0, self.training, False, False)
 
+    def step(self, gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the new hidden and cell vectors, (N, H), given (N, 4H) inputs of the gates and the cells."""
+        i, f, g, o = gates.chunk(4, dim=1)
+        if self.peephole is not None:
+            on_input, on_forget, on_output = self.peephole.chunk(3)
+            i, f = i + on_input * cell, f + on_forget * cell
+        cell = torch.sigmoid(f) * cell + torch.sigmoid(i) * torch.tanh(g)
+        if self.peephole is not None:
+            o = o + on_output * cell
+        return torch.sigmoid(o) * torch.tanh(cell), cell
+
+    def _forward_peephole(self, below: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Do what `forward` does word by word, because torch's LSTM has no peepholes."""
+        outputs = []
+        for gates in functional.linear(below, self.ih, self.bias):
+            hidden, cell = self.step(gates + functional.linear(hidden, self.hh), cell)
+            outputs.append(hidden)
+        return torch.stack(outputs), hidden[None], cell[None]
+
 
 class LstmLm(LanguageModel):
-    """See the module; hidden vectors are (N, T, E), projected from H where layers and embeddings differ in width."""
+    """See the module; hidden vectors are (N, T, E), projected from H where that differs from E or is asked for."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
         embedding, cells = config.embedding_dim, config.hidden_dim
         nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
-        self.layers = nn.ModuleList(LstmLayer(embedding if k == 0 else cells, cells) for k in range(config.layers))
-        self.projection = nn.Linear(cells, embedding, bias=False) if cells != embedding else None
+        inputs = [embedding, *[cells] * (config.layers - 1)]
+        self.layers = nn.ModuleList(LstmLayer(width, cells, config.peephole) for width in inputs)
+        self.projection = nn.Linear(cells, embedding, bias=False) if cells != embedding or config.projected else None
 
     def forward(self, inputs: Tensor, state: LstmState | None = None) -> tuple[Tensor, LstmState]:
         """See LanguageModel.forward."""
@@ -87,18 +114,17 @@ class LstmLm(LanguageModel):
 
     def advance(self, state: LstmState, parents: Tensor, words: Tensor) -> tuple[Tensor, LstmState]:
         """See LanguageModel.advance."""
-        distinct, inverse = torch.unique(words, return_inverse=True)
-        extended, sibling = torch.unique_consecutive(parents, return_inverse=True)  # what siblings share is done once
-        gates = functional.linear(self.embed(distinct), self.layers[0].ih, self.layers[0].bias)[inverse]  # (N, 4H)
+        distinct, which = torch.unique(words, return_inverse=True)
+        extended, sibling = torch.unique(parents, return_inverse=True)  # what siblings share is done once
+        inputs, every = self.embed(distinct), torch.arange(len(words), device=words.device)
         hidden, cell = [], []
         for k, layer in enumerate(self.layers):
-            if k > 0:
-                gates = functional.linear(hidden[-1], layer.ih, layer.bias)
-            gates = gates + functional.linear(state.hidden[k][extended], layer.hh)[sibling]
-            i, f, g, o = gates.chunk(4, dim=1)
-            new_cell = torch.sigmoid(f) * state.cell[k][parents] + torch.sigmoid(i) * torch.tanh(g)
+            below = functional.linear(inputs, layer.ih, layer.bias), which  # (., 4H) and each history's row of it
+            before = functional.linear(state.hidden[k][extended], layer.hh), sibling
+            new_hidden, new_cell = step_histories(layer, below, before, (state.cell[k], parents))
+            hidden.append(new_hidden)
             cell.append(new_cell)
-            hidden.append(torch.sigmoid(o) * torch.tanh(new_cell))
+            inputs, which = new_hidden, every
         return self._project(hidden[-1]), LstmState(torch.stack(hidden), torch.stack(cell))
 
     def row_parts(self, parameter: str) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ Not here: the two architectures (`lstm`, `transformer`).
 
 from __future__ import annotations
 
+import re
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -19,7 +20,7 @@ from kaldi_mpq import settings
 from kaldi_mpq.errors import ConfigError
 from kaldi_mpq.precision import Unit
 
-__all__ = ["LanguageModel", "ModelConfig", "build"]
+__all__ = ["LanguageModel", "ModelConfig", "build", "rows_of_split"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,9 @@ class ModelConfig:
       hidden_dim: H, LSTM cells per layer; the transformer's feed-forward dimension.
       layers, heads, norm, tied, dropout: as in TrainSettings.
       scaled_embedding: multiply embeddings by sqrt(E) (transformer).
+      projected: a matrix between the last LSTM layer and the output layer, which there always is where H is not E.
+      peephole: LSTM gates that read the cells, as in Kaldi's nnet3.
+      backward: the model was trained on sentences read from their end, and scores only such.
     Raises:
       ConfigError: a dimension below 1, a symbol that is no word, or a dropout or norm that there is not.
     """
@@ -51,6 +55,9 @@ class ModelConfig:
     tied: bool = True
     dropout: float = 0.0
     scaled_embedding: bool = True
+    projected: bool = False
+    peephole: bool = False
+    backward: bool = False
 
     def __post_init__(self) -> None:
         for name in ("vocab_size", "embedding_dim", "hidden_dim", "layers", "heads"):
@@ -133,21 +140,39 @@ class LanguageModel(nn.Module):
         """Return the parts that get a bit width of their own, in the model's order; together they tile every matrix.
 
         Args:
-          split: ``gate``: each gate of an LSTM layer, each matrix of a transformer layer; ``matrix``: whole matrices.
+          split: ``gate``: each gate of an LSTM layer, each matrix of a transformer layer; ``matrix``: whole matrices;
+            ``rowsN``: as ``gate``, but what has more than N rows in blocks of N (the last block may be shorter).
+        Raises:
+          ConfigError: another split.
         """
+        block = rows_of_split(split)
         units = []
         for name, shape in _matrices(self).items():
-            parts = self.row_parts(name) if split == "gate" else ()
+            parts = () if split == "matrix" else self.row_parts(name)
             rows = shape[0] // max(len(parts), 1)
             for i, part in enumerate(parts or ("",)):
                 unit = f"{name.removesuffix('.weight')}.{part}".rstrip(".")
-                units.append(Unit(unit, name, i * rows, (i + 1) * rows, shape[1]))
+                units += _cut(Unit(unit, name, i * rows, (i + 1) * rows, shape[1]), block)
         return units
 
     def row_parts(self, parameter: str) -> tuple[str, ...]:
         """Return the names of the equal row ranges that a matrix is made of, or nothing."""
         del parameter
         return ()
+
+
+def rows_of_split(split: str) -> int:
+    """Return N of the split ``rowsN``, 0 for the other splits.
+
+    Raises:
+      ConfigError: there is no such split.
+    """
+    if split in ("gate", "matrix"):
+        return 0
+    match = re.fullmatch(r"rows([1-9]\d*)", split)
+    if not match:
+        raise ConfigError("unknown split into units", expected="gate, matrix or rowsN (rows512)", found=split)
+    return int(match[1])
 
 
 class OutputLayer(nn.Module):
@@ -174,6 +199,18 @@ def build(config: ModelConfig | Mapping[str, Any]) -> LanguageModel:
     if config.model not in architectures:
         raise ConfigError("unknown architecture", expected=f"one of {', '.join(architectures)}", found=config.model)
     return architectures[config.model](config)
+
+
+def _cut(unit: Unit, block: int) -> list[Unit]:
+    """Return the unit, or blocks of its rows named for the rows that they are of it."""
+    height = unit.stop - unit.start
+    if not block or height <= block:
+        return [unit]
+    ends = [(start, min(start + block, height)) for start in range(0, height, block)]
+    return [
+        Unit(f"{unit.name}.rows{start}-{stop}", unit.parameter, unit.start + start, unit.start + stop, unit.columns)
+        for start, stop in ends
+    ]
 
 
 def _matrices(model: nn.Module) -> dict[str, torch.Size]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``mpq lm import``: the ``model.pt`` of Kaldi's steps/pytorchnn as a language model of ours.
+"""``mpq lm import MODEL.PT``: the ``model.pt`` of Kaldi's steps/pytorchnn as a language model of ours.
 
 Not here: scoring; an imported model is one like any other. Only tensors are read, no pickled code is ever run. Kaldi
 keeps no dimensions in the file: they follow from the tensors' shapes, all but the number of attention heads.
@@ -38,8 +38,10 @@ def import_pytorchnn(settings: ImportSettings) -> str:
       MissingInputError: naming every input that is not there.
       ModelFileError: the file is damaged, needs code to be run, or is no LSTM or Transformer of pytorchnn.
       VocabularyError: words.txt is malformed, its lines are not in the order of its ids, or not as many as the model's.
-      ConfigError: a Transformer without a number of heads that divides its dimension.
+      ConfigError: no words.txt was named, or no number of heads that divides a Transformer's dimension.
     """
+    if settings.words is None:
+        raise ConfigError("--words is needed, the words.txt of the model", where=settings.model)
     require([settings.model, settings.words])
     source = _Source(settings.model, _read(settings.model))
     vocabulary = _read_words(settings)
@@ -55,7 +57,7 @@ def import_pytorchnn(settings: ImportSettings) -> str:
     shape, tensors = convert(source, embedding, settings.heads)
     source.check_all_taken()
     symbols = {"bos": vocabulary.bos, "eos": vocabulary.eos, "unk": vocabulary.unk}
-    model = build(ModelConfig(vocab_size=len(vocabulary), **symbols, **shape))
+    model = build(ModelConfig(vocab_size=len(vocabulary), backward=settings.backward, **symbols, **shape))
     load_weights(model, tensors, where=settings.model)
     save_lm(settings.out, model, stamp("lm import", as_plain(settings), [settings.model, settings.words]))
     with writing(settings.out / "words.txt") as temporary:
@@ -225,7 +227,7 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 def _read_words(settings: ImportSettings) -> Vocabulary:
     """Return the vocabulary; pytorchnn counts its lines and ignores its ids, so that the two must agree."""
-    vocabulary = Vocabulary.read(settings.words, bos=settings.bos, eos=settings.bos, unk=settings.unk)
+    vocabulary = Vocabulary.read(settings.words, bos=settings.bos, eos=settings.bos, unk=settings.unk or "<unk>")
     lines = [line.split(b" ")[0].decode("utf-8") for line in settings.words.read_bytes().split(b"\n") if line]
     for number, (found, expected) in enumerate(zip(lines, vocabulary.words, strict=True)):
         if found != expected:

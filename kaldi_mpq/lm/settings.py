@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Settings of ``mpq lm train``, ``mpq lm ppl`` and ``mpq lm import``; `ngram_settings`: those of ``mpq lm ngram``."""
+"""Settings of ``mpq lm train|ppl|import|export-kaldi``; `ngram_settings`: those of ``mpq lm ngram``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from kaldi_mpq.errors import ConfigError
 from kaldi_mpq.settings import setting
 
-__all__ = ["ImportSettings", "OptimSettings", "PplSettings", "TrainSettings"]
+__all__ = ["ExportSettings", "ImportSettings", "OptimSettings", "PplSettings", "TrainSettings"]
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,7 @@ class TrainSettings(OptimSettings):
     norm: str = setting("pre", help="transformer: layer norm before or after each sub-layer", choices=("pre", "post"))
     tied: bool = setting(True, help="share the embedding with the output layer")
     dropout: float = setting(0.3, help="dropout of embeddings, between layers and before the output layer")
+    backward: bool = setting(False, help="read every utterance from its end, for rescoring in both directions")
 
 
 @dataclass(frozen=True)
@@ -93,14 +94,32 @@ class PplSettings:
 
 @dataclass(frozen=True)
 class ImportSettings:
-    """Turn a model.pt of Kaldi's steps/pytorchnn into an LM directory of ours; no pickled code is run."""
+    """Turn an RNNLM directory of Kaldi, or a model.pt of its steps/pytorchnn, into an LM directory of ours.
 
-    model: Path = setting(help="model.pt (a state_dict)", positional=True)
-    words: Path = setting(help="its words.txt", positional=True)
+    A directory with final.raw (nnet3 of lstm-layer, fast-lstm-layer and affine layers) is an RNNLM; a file is a
+    model.pt (a state_dict; no pickled code is run).
+    """
+
+    model: Path = setting(help="RNNLM directory, or model.pt", positional=True)
     out: Path = setting(help="directory to write", positional=True)
-    heads: int | None = setting(None, help="transformer: attention heads; the file does not hold them")
-    bos: str = setting("<s>", help="boundary symbol: both sentence start and end in pytorchnn")
-    unk: str = setting("<unk>", help="symbol of out-of-vocabulary words")
+    words: Path | None = setting(None, help="words.txt of a model.pt; default of an RNNLM: its config/words.txt")
+    heads: int | None = setting(None, help="model.pt of a transformer: attention heads; the file does not hold them")
+    bos: str = setting("<s>", help="model.pt: boundary symbol, both sentence start and end")
+    unk: str | None = setting(None, help="out-of-vocabulary symbol; default: that of config/oov.txt, or <unk>")
+    backward: bool = setting(False, help="it was trained on sentences read from their end")
+
+
+@dataclass(frozen=True)
+class ExportSettings:
+    """Write an LSTM LM of ours as a Kaldi RNNLM directory, for Kaldi's programs and scripts.
+
+    Writes final.raw, word_embedding.final.mat, special_symbol_opts.txt and config/{words.txt,oov.txt}. With
+    normalisation Kaldi gives our probabilities, without it our logits.
+    """
+
+    lm: Path = setting(help="LM directory (mpq lm train, mpq lm import, mpq fit)", positional=True)
+    out: Path = setting(help="directory to write", positional=True)
+    text: bool = setting(False, help="write the network in text form")
 
 
 def __getattr__(name: str) -> type:

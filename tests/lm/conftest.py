@@ -19,6 +19,14 @@ VOCABULARY, UNK, BOS, EOS = 23, 20, 21, 22
 SHAPES = {
     "lstm": {"model": "lstm", "embedding_dim": 8, "hidden_dim": 8, "layers": 2},
     "lstm-projected": {"model": "lstm", "embedding_dim": 6, "hidden_dim": 10, "layers": 2, "tied": False},
+    "lstm-peephole": {
+        "model": "lstm",
+        "embedding_dim": 8,
+        "hidden_dim": 8,
+        "layers": 2,
+        "projected": True,
+        "peephole": True,
+    },
     "transformer-pre": {"model": "transformer", "embedding_dim": 12, "hidden_dim": 10, "layers": 2, "heads": 3},
     "transformer-post": {
         "model": "transformer",

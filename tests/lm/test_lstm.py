@@ -65,6 +65,35 @@ def test_gradients_are_torchs(pair):
         assert torch.allclose(layer.bias.grad, getattr(theirs, f"bias_ih_l{k}").grad, atol=1e-5)
 
 
+def test_peepholes_of_zero_are_none(make_model):
+    """A model with peepholes of 0 is the model without them, trained or advanced."""
+    peeping = make_model("lstm", peephole=True)
+    for layer in peeping.layers:
+        layer.peephole.data.zero_()
+    plain = make_model("lstm")
+    plain.load_state_dict({name: tensor for name, tensor in peeping.state_dict().items() if "peephole" not in name})
+    words = torch.randint(0, 23, (3, 7))
+    for part in (words[:, :4], words[:, 4:]):
+        expected, one = plain(part)
+        found, other = peeping(part)
+        assert torch.allclose(found, expected, atol=1e-6)
+        parents = torch.tensor([0, 0, 2])
+        for ours, theirs in zip(peeping.advance(other, parents, part[:, 0]), plain.advance(one, parents, part[:, 0])):
+            assert torch.allclose(getattr(ours, "cell", ours), getattr(theirs, "cell", theirs), atol=1e-6)
+
+
+def test_peepholes_are_seen(make_model):
+    """What the cells hold reaches the gates: each of the three peepholes changes what comes out."""
+    model = make_model("lstm", layers=1, peephole=True)
+    words = torch.randint(0, 23, (2, 5))
+    before, _ = model(words)
+    for gate in range(3):
+        model.layers[0].peephole.data[gate * 8 : (gate + 1) * 8] += 0.5
+        after, _ = model(words)
+        assert not torch.allclose(after, before, atol=1e-3)
+        before = after
+
+
 def test_marked_rows_are_replaced():
     """LstmState.where takes marked histories from the other state and leaves the rest."""
     old = LstmState(torch.zeros(2, 3, 4), torch.zeros(2, 3, 4))

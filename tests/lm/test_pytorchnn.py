@@ -103,7 +103,7 @@ def imported(tmp_path, words_txt):
 
     def run(tensors: dict[str, Tensor] | nn.Module, heads: int | None = HEADS):
         torch.save(tensors, tmp_path / "model.pt")
-        import_pytorchnn(ImportSettings(tmp_path / "model.pt", words_txt, tmp_path / "lm", heads=heads))
+        import_pytorchnn(ImportSettings(tmp_path / "model.pt", tmp_path / "lm", words_txt, heads=heads))
         return load_lm(tmp_path / "lm")
 
     return run
@@ -265,7 +265,7 @@ def test_damaged_files_are_refused(imported, tmp_path, words_txt, content):
     files = {"empty": b"", "garbage": b"hello\n" * 50, "half": whole[: len(whole) // 2], "list": whole}
     path.write_bytes(files[content])
     with pytest.raises(ModelFileError, match=r"model\.pt: (damaged|not a state_dict)"):
-        import_pytorchnn(ImportSettings(path, words_txt, tmp_path / "lm"))
+        import_pytorchnn(ImportSettings(path, tmp_path / "lm", words_txt))
 
 
 def test_words_must_be_as_many_as_the_models(imported, words_txt):
@@ -294,4 +294,4 @@ def test_the_boundary_symbol_must_be_a_word(imported, words_txt):
 def test_missing_files_are_named_at_once(tmp_path):
     """Both inputs are named in one message."""
     with pytest.raises(MissingInputError, match=r"missing 2.*model\.pt.*words\.txt"):
-        import_pytorchnn(ImportSettings(tmp_path / "model.pt", tmp_path / "words.txt", tmp_path / "lm"))
+        import_pytorchnn(ImportSettings(tmp_path / "model.pt", tmp_path / "lm", tmp_path / "words.txt"))
