@@ -16,7 +16,7 @@ from torch import Tensor
 
 from kaldi_mpq.text.corpus import Corpus
 
-__all__ = ["PADDING", "Batch", "conversation_batches", "utterance_batches", "utterance_plan"]
+__all__ = ["PADDING", "Batch", "as_read", "conversation_batches", "utterance_batches", "utterance_plan"]
 
 PADDING = -100  # target of positions that do not count, as torch's cross entropy has it
 
@@ -39,6 +39,15 @@ class Batch:
         """Return the batch on a device."""
         fresh = None if self.fresh is None else self.fresh.to(device)
         return Batch(self.inputs.to(device), self.targets.to(device), fresh)
+
+
+def as_read(corpus: Corpus, backward: bool) -> Corpus:
+    """Return the corpus as a model reads it: a backward one has each utterance from its end, utterances in order."""
+    if not backward:
+        return corpus
+    first_and_last = np.repeat(corpus.offsets[:-1] + corpus.offsets[1:] - 1, corpus.lengths)
+    words = corpus.words[first_and_last - np.arange(len(corpus.words))]
+    return Corpus(words, corpus.offsets, corpus.conversation)
 
 
 def utterance_plan(corpus: Corpus, batch_tokens: int, seed: int | None) -> list[np.ndarray]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from kaldi_mpq.lm.batches import PADDING, Batch, conversation_batches, utterance_batches, utterance_plan
+from kaldi_mpq.lm.batches import PADDING, Batch, as_read, conversation_batches, utterance_batches, utterance_plan
 from kaldi_mpq.lm.model import LanguageModel
 from kaldi_mpq.text.corpus import Corpus
 
@@ -57,7 +57,11 @@ def perplexity(
 
 @torch.no_grad()
 def token_logps(model: LanguageModel, corpus: Corpus, *, batch_tokens: int = 4000) -> Tensor:
-    """Return (W + N,) log-probabilities of each word and sentence end in order, every utterance on its own."""
+    """Return (W + N,) log-probabilities of each word and sentence end in order, every utterance on its own.
+
+    The order is that in which the model reads: a backward one has an utterance's last word first.
+    """
+    corpus = as_read(corpus, model.config.backward)
     plan = utterance_plan(corpus, batch_tokens, None)
     batches = utterance_batches(corpus, plan, model.config.bos, model.config.eos)
     result = torch.empty(corpus.num_tokens)
@@ -73,12 +77,13 @@ def token_logps(model: LanguageModel, corpus: Corpus, *, batch_tokens: int = 400
 def corpus_batches(
     model: LanguageModel, corpus: Corpus, batch_tokens: int, context: str, window: int = 70
 ) -> Iterator[Batch]:
-    """Yield the batches of a corpus in a fixed order, for measuring.
+    """Yield the batches of a corpus in a fixed order, for measuring, as the model reads them.
 
     Args:
       window: as in OptimSettings: a transformer has seen no position beyond it in training.
     """
     bos, eos = model.config.bos, model.config.eos
+    corpus = as_read(corpus, model.config.backward)
     if context == "utterance":
         return utterance_batches(corpus, utterance_plan(corpus, batch_tokens, None), bos, eos)
     return conversation_batches(corpus, bos, eos, streams=max(1, batch_tokens // window), window=window, seed=None)

@@ -20,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from kaldi_mpq.artefact import read_json, require, sha256_of, stamp, write_json, writing
 from kaldi_mpq.errors import ConfigError, NumericalError
-from kaldi_mpq.lm.batches import PADDING, Batch, conversation_batches, utterance_batches, utterance_plan
+from kaldi_mpq.lm.batches import PADDING, Batch, as_read, conversation_batches, utterance_batches, utterance_plan
 from kaldi_mpq.lm.checkpoint import read_checkpoint, save_lm, write_checkpoint
 from kaldi_mpq.lm.model import LanguageModel, ModelConfig, build
 from kaldi_mpq.lm.objective import Objective
@@ -37,7 +37,7 @@ __all__ = ["Trainer", "already_done", "choose_device", "finish", "prepare_proces
 
 log = logging.getLogger(__name__)
 
-_SHAPE = ("model", "embedding_dim", "hidden_dim", "layers", "heads", "norm", "tied", "dropout")
+_SHAPE = ("model", "embedding_dim", "hidden_dim", "layers", "heads", "norm", "tied", "dropout", "backward")
 
 
 def train_lm(settings: TrainSettings) -> str:
@@ -95,7 +95,8 @@ class Trainer:
     """
 
     def __init__(self, objective: Objective, settings: OptimSettings, train: Corpus, dev: Corpus, out: Path) -> None:
-        self.settings, self.train, self.dev, self.out = settings, train, dev, Path(out)
+        self.settings, self.dev, self.out = settings, dev, Path(out)
+        self.train = as_read(train, objective.model.config.backward)
         self.device = choose_device(settings.device)
         self.objective = objective.to(self.device)
         self.parallel: nn.Module = objective
@@ -315,7 +316,9 @@ def read_vocabulary(data: Path) -> Vocabulary:
 
 def _comparable(settings: dict[str, Any]) -> dict[str, Any]:
     """Return the settings that change the result: not where files are, how often it is saved or what computes it."""
-    irrelevant = ("out", "checkpoint_minutes", "threads", "device", "data", "lm")
+    irrelevant = {"out", "checkpoint_minutes", "threads", "device", "data", "lm"}
+    if not settings.get("backward"):
+        irrelevant.add("backward")  # directories made before there were backward models do not say
     return json.loads(json.dumps({name: value for name, value in settings.items() if name not in irrelevant}))
 
 

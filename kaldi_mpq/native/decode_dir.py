@@ -54,6 +54,10 @@ class DecodeDir:
         """Return the path of a job's lattices."""
         return self.path / f"lat.{job}.gz"
 
+    def scores(self, job: int) -> Path:
+        """Return the path of the scores of a job's hypotheses, if they are kept."""
+        return self.path / f"scores.{job}.npz"
+
 
 def expected_archives(path: Path) -> list[Path]:
     """Return the archives that a decode directory should have: lat.1.gz only where num_jobs is missing.

@@ -12,6 +12,7 @@ import torch
 
 from kaldi_mpq import native
 from kaldi_mpq.artefact import require
+from kaldi_mpq.errors import ConfigError
 from kaldi_mpq.lm.interpolate import best_linear_weight, linear, log_linear
 from kaldi_mpq.lm.ngram import ngram_logprobs
 from kaldi_mpq.lm.perplexity import Perplexity, perplexity, token_logps
@@ -32,6 +33,9 @@ def report_perplexity(settings: PplSettings) -> str:
         torch.set_num_threads(settings.threads)
     model = open_lm(settings.lm)
     config = model.config
+    if config.backward and settings.ngram is not None:
+        raise ConfigError("a backward model and an n-gram have no word's history in common", where=settings.lm,
+                          hint="leave --ngram out")  # fmt: skip
     vocabulary = Vocabulary(
         tuple(read_words(settings.words or words_of(settings.lm))), config.bos, config.eos, config.unk
     )

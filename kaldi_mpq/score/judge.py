@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from kaldi_mpq.errors import ScoringError
@@ -18,7 +19,7 @@ from kaldi_mpq.score.error_counts import ErrorCounts
 from kaldi_mpq.score.inputs import ScoredSet, WordFilter, read_table
 from kaldi_mpq.score.sclite import ScliteScorer
 from kaldi_mpq.score.sctk import Sctk
-from kaldi_mpq.score.settings import WerSettings
+from kaldi_mpq.score.settings import TuneSettings, WerSettings
 from kaldi_mpq.score.stm import StmScorer
 from kaldi_mpq.score.sweep import Point, Sweep
 
@@ -36,7 +37,7 @@ class TextJudge:
       TextError, ScoringError: a malformed text, an utterance without a speaker, or no sclite where it was asked for.
     """
 
-    def __init__(self, one: ScoredSet, settings: WerSettings) -> None:
+    def __init__(self, one: ScoredSet, settings: TuneSettings | WerSettings) -> None:
         texts = read_table(one.data / "text")
         speakers = read_table(one.data / "utt2spk")
         without = [name for name in texts if len(speakers.get(name, ())) != 1]
@@ -51,19 +52,26 @@ class TextJudge:
 
     def sweep_counts(self, sweep: Sweep) -> list[ErrorCounts]:
         """Return the errors at each point; an utterance without hypotheses is deleted."""
-        missing = [name for name in self.references if name not in sweep.hypotheses]
-        pairs = [
-            (self._texts[name], self._filter(hypothesis.words))
-            for name, found in sweep.hypotheses.items()
-            for hypothesis in found
-        ]
-        counts = iter(self._scorer.count(pairs + [(self._texts[name], ()) for name in missing]))
-        by_hypothesis = {name: [next(counts) for _ in found] for name, found in sweep.hypotheses.items()}
-        deleted = ErrorCounts.total(counts)
+        by_hypothesis, deleted = self.hypothesis_counts(
+            {name: [hypothesis.words for hypothesis in found] for name, found in sweep.hypotheses.items()}
+        )
         return [
             deleted + ErrorCounts.total(by_hypothesis[name][numbers[index]] for name, numbers in sweep.choices.items())
             for index in range(len(sweep.points))
         ]
+
+    def hypothesis_counts(
+        self, hypotheses: Mapping[str, Sequence[Sequence[str]]]
+    ) -> tuple[dict[str, list[ErrorCounts]], ErrorCounts]:
+        """Return the errors of each hypothesis of each utterance, and those of references without any: deleted."""
+        missing = [name for name in self.references if name not in hypotheses]
+        pairs = [(self._texts[name], self._filter(words)) for name, found in hypotheses.items() for words in found]
+        distinct = dict.fromkeys(pairs)
+        counts = self._scorer.count([*distinct, *((self._texts[name], ()) for name in missing)])
+        count_of = dict(zip(distinct, counts))
+        each = iter(pairs)
+        by_hypothesis = {name: [count_of[next(each)] for _ in found] for name, found in hypotheses.items()}
+        return by_hypothesis, ErrorCounts.total(counts[len(distinct) :])
 
     def report(self, sweep: Sweep, point: Point, directory: Path) -> list[Aligned]:
         """Return all alignments at one point and leave the scorer's reports in ``directory``."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Settings of ``mpq score wer`` and ``mpq score table``."""
+"""Settings of ``mpq score wer``, ``mpq score table`` and ``mpq score tune``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from pathlib import Path
 from kaldi_mpq.errors import ConfigError
 from kaldi_mpq.settings import setting
 
-__all__ = ["TableSettings", "WerSettings"]
+__all__ = ["TableSettings", "TuneSettings", "WerSettings"]
+
+TUNABLE = ("old_weight", "weights", "word_bonus", "lmwt")
 
 
 @dataclass(frozen=True)
@@ -87,3 +89,55 @@ class TableSettings:
         None, help="file whose text between <!-- results:start --> and <!-- results:end --> the table replaces"
     )
     plot: Path | None = setting(None, help="picture of word error rate against megabytes to write (.png, .svg, .pdf)")
+
+
+@dataclass(frozen=True)
+class TuneSettings:
+    """Weights of the language models that give the least word error rate on dev, from scores that were kept.
+
+    Reads scores.J.npz of a directory that mpq rescore nbest --keep-scores true wrote; no language model is run. Over
+    all hypotheses it looks for the w_old, w_k, rho and LMWT with which those of least
+
+        a / LMWT + g - w_old OLD + sum_k w_k NEW_k - rho words
+
+    have the fewest errors. rho and a word insertion penalty are one thing with opposite signs: score what was rescored
+    with the file of weights at a penalty of 0. Writes tune.json, fusion.yaml for mpq rescore ... --fusion, tune.png.
+    """
+
+    out: Path = setting(help="directory to write", positional=True)
+    words: Path = setting(help="words.txt of the lattices")
+    dev: str = setting(help="DATADIR=DECODEDIR with DATADIR/text and DECODEDIR/scores.J.npz")
+    search: tuple[str, ...] = setting(
+        TUNABLE, help=f"what to look for, of {', '.join(TUNABLE)}; the rest stays as in the rescoring"
+    )
+    tie_old: bool = setting(False, help="w_old is the sum of the w_k, all from 0: as one model replaces the old one")
+    min_weight: float = setting(-1.0, help="smallest w_k; w_old starts at 0")
+    max_weight: float = setting(1.5, help="largest w_k, and w_old")
+    max_bonus: float = setting(2.0, help="largest rho; the smallest is its negative")
+    min_lmwt: int = setting(7, help="smallest LMWT, the divisor of acoustic costs")
+    max_lmwt: int = setting(17, help="largest LMWT; without lmwt in --search it is the rescoring's inv_acwt")
+    starts: int = setting(10, help="random starts besides the weights of the rescoring")
+    seed: int = setting(1, help="seed of the random starts")
+    ignore_words: tuple[str, ...] = setting((), help="words to drop before scoring, as for mpq score wer")
+    case: str = setting("fold", help="fold: upper and lower case are the same; keep: they differ",
+                        choices=("fold", "keep"))  # fmt: skip
+    scorer: str = setting(
+        "kaldialign", help="who counts the errors of each hypothesis", choices=("auto", "sclite", "kaldialign")
+    )
+    plot: bool = setting(True, help="write tune.png: word error rate against each weight, the others at their best")
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.search if name not in TUNABLE]
+        if unknown or not self.search:
+            raise ConfigError("bad value for search", expected=f"some of {', '.join(TUNABLE)}", found=unknown)
+        if self.tie_old and ("old_weight" not in self.search or "weights" not in self.search):
+            raise ConfigError("--tie-old needs both old_weight and weights in --search")
+        if not 0 < self.min_lmwt <= self.max_lmwt:
+            raise ConfigError(
+                "bad range of LMWT", expected="0 < min-lmwt <= max-lmwt", found=f"{self.min_lmwt} to {self.max_lmwt}"
+            )
+        if not self.min_weight <= self.max_weight or self.max_weight < 0:
+            found = f"{self.min_weight} to {self.max_weight}"
+            raise ConfigError("bad range of weights", expected="min-weight <= max-weight, 0 <= max-weight", found=found)
+        if not (self.max_bonus >= 0 and self.starts >= 0):
+            raise ConfigError("bad value for max_bonus or starts", expected="a number not below 0")

@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Utterances as word ids in flat arrays, grouped into conversations and in time order within each.
 
-Not here: how a model batches them (`lm.batches`).
+Not here: which utterances are a conversation (`conversations`), how a model batches them (`lm.batches`).
 """
 
 from __future__ import annotations
 
 import logging
-import math
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from safetensors.numpy import load_file, save_file
 
 from kaldi_mpq.artefact import require, writing
 from kaldi_mpq.errors import TextError
+from kaldi_mpq.text.conversations import time_order
 from kaldi_mpq.text.vocab import Vocabulary
 
 __all__ = ["Corpus", "TextStats", "read_text"]
@@ -107,7 +106,7 @@ def read_text(path: str | Path, vocabulary: Vocabulary) -> tuple[Corpus, TextSta
     data = Path(path).parent
     path = follow_flattened_link(Path(path))
     utterances = _read_lines(path)
-    order, conversation = _time_order(data, list(utterances))
+    order, conversation = time_order(data, list(utterances))
     forbidden = {vocabulary.words[vocabulary.bos], vocabulary.words[vocabulary.eos], "<eps>", "#0"}
     oov: Counter[str] = Counter()
     flat: list[int] = []
@@ -158,55 +157,3 @@ def _read_lines(path: Path) -> dict[str, tuple[int, list[str]]]:
     if not utterances:
         raise TextError("no utterances", where=path, expected="lines of 'uttid word word ...'")
     return utterances
-
-
-def _time_order(data: Path, utterances: Sequence[str]) -> tuple[list[str], np.ndarray]:
-    """Return the utterances by conversation and time, and the number of each one's conversation, (N,) int32."""
-    segments = _fields_by_key(data / "segments", 4)
-    without = [utterance for utterance in utterances if utterance not in segments]
-    if without:
-        if segments:
-            missing = f"{len(without)} utterance(s), {without[0]} first"
-            log.warning("%s lacks %s: keeping the order of the text", data / "segments", missing)
-        names = [utterance.replace("_", "-").split("-")[0] for utterance in utterances]
-        start = [float(position) for position in range(len(utterances))]
-    else:
-        files = _fields_by_key(data / "reco2file_and_channel", 2)
-        recordings = [segments[utterance][0] for utterance in utterances]
-        names = [files[recording][0] if recording in files else recording for recording in recordings]
-        start = [_seconds(segments[utterance][1], data / "segments", utterance) for utterance in utterances]
-    rank = {name: position for position, name in enumerate(dict.fromkeys(names))}
-    order = sorted(range(len(utterances)), key=lambda i: (rank[names[i]], start[i], i))
-    conversation = np.array([rank[names[i]] for i in order], np.int32)
-    return [utterances[i] for i in order], conversation
-
-
-def _fields_by_key(path: Path, fields: int) -> dict[str, list[str]]:
-    """Return key -> the other fields of a Kaldi table; nothing where there is no such file.
-
-    Raises:
-      TextError: a line has fewer fields, or the file is not UTF-8.
-    """
-    if not path.exists():
-        return {}
-    table = {}
-    for number, raw in enumerate(path.read_bytes().split(b"\n"), start=1):
-        try:
-            words = [word.decode("utf-8") for word in raw.split()]
-        except UnicodeDecodeError as error:
-            raise TextError("not UTF-8", where=f"{path}:{number}", found=str(error)) from error
-        if 0 < len(words) < fields:
-            raise TextError("bad line", where=f"{path}:{number}", expected=f"{fields} fields", found=" ".join(words))
-        if words:
-            table[words[0]] = words[1:]
-    return table
-
-
-def _seconds(word: str, path: Path, utterance: str) -> float:
-    try:
-        seconds = float(word)
-    except ValueError:
-        seconds = math.nan
-    if not math.isfinite(seconds):
-        raise TextError(f"bad start of {utterance}", where=path, expected="seconds", found=repr(word))
-    return seconds

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kaldi_mpq.lm.batches import PADDING, conversation_batches, utterance_batches, utterance_plan
+from kaldi_mpq.lm.batches import PADDING, as_read, conversation_batches, utterance_batches, utterance_plan
 from kaldi_mpq.text.corpus import Corpus
 
 BOS, EOS = 21, 22
@@ -141,3 +142,14 @@ def test_a_batch_moves_as_a_whole():
     batch = next(conversation_batches(corpus, BOS, EOS, streams=2, window=3, seed=None)).to(device)
     assert batch.fresh.tolist() == [True, True]
     assert next(utterance_batches(corpus, utterance_plan(corpus, 9, None), BOS, EOS)).to(device).fresh is None
+
+
+def test_reading_backwards_reverses_each_utterance_alone():
+    """Utterances keep their places and conversations; twice is the corpus itself."""
+    corpus = corpus_of([3, 0, 1, 4], [0, 0, 1, 1])
+    reversed_ = as_read(corpus, True)
+    for begin, end in itertools.pairwise(corpus.offsets.tolist()):
+        assert reversed_.words[begin:end].tolist() == corpus.words[begin:end].tolist()[::-1]
+    np.testing.assert_array_equal(as_read(reversed_, True).words, corpus.words)
+    np.testing.assert_array_equal(reversed_.conversation, corpus.conversation)
+    assert as_read(corpus, False) is corpus

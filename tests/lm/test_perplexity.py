@@ -19,6 +19,7 @@ def spelled_out(model, corpus, by_conversation: bool = False) -> list[float]:
     logps, state, before = [], None, None
     for i in range(len(corpus)):
         words = corpus.words[corpus.offsets[i] : corpus.offsets[i + 1]].tolist()
+        words = words[::-1] if model.config.backward else words
         fresh = corpus.conversation[i] != before
         before = corpus.conversation[i]
         hidden, state = model(torch.tensor([[BOS, *words]]), state if by_conversation and not fresh else None)
@@ -75,3 +76,16 @@ def test_sums_add_and_perplexities_do_not_overflow():
     assert both.value == pytest.approx(10 ** (10 / 6))
     assert Perplexity(1e6, 1).value == math.inf
     assert both.to_dict() == {"perplexity": both.value, "nll_nats": both.nll_nats, "tokens": 6}
+
+
+@pytest.mark.parametrize("context", ["utterance", "conversation"])
+def test_a_backward_model_reads_every_utterance_from_its_end(make_model, make_corpus, context):
+    """Its perplexity is that of reversed sentences, conversations in their order, and not that of the sentences."""
+    model = make_model("lstm", backward=True)
+    corpus = make_corpus([4, 0, 7, 1, 12], [0, 0, 1, 1, 1])
+    expected = spelled_out(model, corpus, by_conversation=context == "conversation")
+    found = perplexity(model, corpus, context=context)
+    assert found.nll_nats == pytest.approx(-sum(expected), rel=1e-5)
+    assert found.nll_nats != pytest.approx(perplexity(make_model("lstm"), corpus, context=context).nll_nats, rel=1e-4)
+    if context == "utterance":
+        assert token_logps(model, corpus).tolist() == pytest.approx(expected, abs=1e-4)

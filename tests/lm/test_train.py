@@ -14,9 +14,10 @@ import torch
 from safetensors.torch import load_file
 from torch.nn.utils import parameters_to_vector
 
-from kaldi_mpq.artefact import read_json
+from kaldi_mpq.artefact import read_json, write_json
 from kaldi_mpq.errors import ConfigError, MissingInputError, MpqError, NumericalError
 from kaldi_mpq.lm import train as loop
+from kaldi_mpq.lm.batches import as_read
 from kaldi_mpq.lm.checkpoint import load_lm
 from kaldi_mpq.lm.model import ModelConfig, build
 from kaldi_mpq.lm.objective import Objective
@@ -160,6 +161,34 @@ def test_a_finished_training_returns_at_once(settings, monkeypatch):
     assert train_lm(chosen) == f"{chosen.out} is finished: {first}"
     with pytest.raises(ConfigError, match=r"made with other settings.*'layers': 1.*'layers': 2"):
         train_lm(settings(epochs=1, layers=2))
+
+
+def test_training_backwards_is_training_on_reversed_sentences(settings, toy, tmp_path):
+    """--backward gives the very weights that sentences written from their end give, and the model says what it is."""
+    backward = settings(backward=True, epochs=1, context="conversation", out=tmp_path / "backward")
+    train_lm(backward)
+    turned = shutil.copytree(toy, tmp_path / "turned")
+    for name in ("train.ids", "dev.ids"):
+        as_read(Corpus.load(toy / name), True).save(turned / name)
+    plain = settings(epochs=1, context="conversation", out=tmp_path / "plain", data=turned)
+    train_lm(plain)
+    assert_same(weights(backward.out), weights(plain.out))
+    assert read_json(backward.out / "ppl.json") == read_json(plain.out / "ppl.json")
+    assert load_lm(backward.out).config.backward
+    assert not load_lm(plain.out).config.backward
+
+
+def test_a_directory_from_before_there_were_backward_models_is_finished(settings):
+    """Its settings do not say backward, and mean false; a backward one is another."""
+    chosen = settings(epochs=1)
+    train_lm(chosen)
+    config = read_json(chosen.out / "config.json")
+    del config["made_by"]["settings"]["backward"], config["backward"]
+    write_json(chosen.out / "config.json", config)
+    assert "is finished" in train_lm(chosen)
+    assert not load_lm(chosen.out).config.backward
+    with pytest.raises(ConfigError, match=r"other settings.*backward"):
+        train_lm(settings(epochs=1, backward=True))
 
 
 def test_another_text_is_not_taken_for_the_finished_one(settings, tmp_path):
