@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# All stages from Kaldi text and lattices to a table of word error rates; every recipe's run.sh is settings and a call of this.
+# All stages from Kaldi text and lattices to a table of word error rates; every recipe's run.sh is settings and a call
+# of this.
 #
 # usage: run.sh --kaldi-dir DIR [options]
 #   e.g. run.sh --kaldi-dir ~/kaldi/egs/ami/s5b --lms lstm_1a --bits "4 2"
@@ -28,6 +29,7 @@ order=3  # of the n-gram
 lms=  # configurations in conf/lm [lstm_1a transformer_1a; quick: the tiny ones]
 fit=  # configuration in conf/fit [ste_1a; quick: ste_tiny]
 bits="8 4 2 1"  # widths to quantize to
+rescore=  # how, a list: nbest (N paths), nbest20 (or any number), lattice [nbest20 nbest lattice; quick: nbest lattice]
 N=  # paths per lattice [100; quick: 20]
 weight=0.5  # of the new LM against the old one
 score_mode=text  # text, or stm (with glm where there is one)
@@ -63,10 +65,13 @@ if [ "$quick" = true ] && [ "$write_results" = true ]; then fail "results of --q
 lms=${lms:-$(unless_quick "lstm_1a transformer_1a" "lstm_tiny transformer_tiny")}
 fit=${fit:-$(unless_quick ste_1a ste_tiny)}
 N=${N:-$(unless_quick 100 20)}
+rescore=${rescore:-$(unless_quick "nbest20 nbest lattice" "nbest lattice")}
 max_train=${max_train:-$(unless_quick 0 1000)}
 max_jobs=${max_jobs:-$(unless_quick 0 1)}
 nj=${nj:-$(nproc 2> /dev/null || echo 1)}
 cmd=${cmd:-$here/run_jobs.sh --max-jobs-run $nj}
+# shellcheck source=local/fresh.sh
+. "$here/fresh.sh"
 # shellcheck source=local/pipeline_paths.sh
 . "$here/pipeline_paths.sh"
 # shellcheck source=local/find_mpq.sh
@@ -124,29 +129,34 @@ if in_stage 5 "pack"; then
   done
 fi
 
-if in_stage 6 "rescore $dev $evals: $N best, weight $weight"; then
+if in_stage 6 "rescore $dev $evals: $rescore, weight $weight"; then
   link_model
   for system in $lms $(quantized_systems); do
     for set in $dev $evals; do
-      dir=$(rescored "$set" "$system")
-      fresh "$dir/.done" "$(model_file "$system")" "$(decode_of "$set")/num_jobs" && continue
-      "$here/lmrescore_nbest.sh" --cmd "$cmd" --N "$N" --threads "$threads" --device "$device" --skip-scoring true \
-        "$weight" "$lang_dir" "$(model "$system")" "$(data_of "$set")" "$(decode_of "$set")" "$dir"
+      for method in $rescore; do
+        dir=$(rescored "$set" "$system" "$method")
+        fresh "$dir/.done" "$(model_file "$system")" "$(decode_of "$set")/num_jobs" && continue
+        rescore_set "$set" "$system" "$method" "$dir"
+      done
     done
   done
 fi
 
 if in_stage 7 "score"; then
-  for system in first_pass $lms $(quantized_systems); do score "$system"; done
+  score first_pass first_pass
   ln -sfn "$(old_lm_file)" exp/ngram/old_lm  # whose bytes the table shows
-  rows=("$first_pass=exp/ngram,exp/score/first_pass$tag,exp/ngram/old_lm")
+  references=(--reference "$first_pass")
+  rows=("$first_pass=exp/ngram,exp/score/$(scored first_pass first_pass),exp/ngram/old_lm")
   for lm in $lms; do
-    rows+=("$lm=exp/$lm,exp/score/$lm$tag")
-    for width in $bits; do
+    if [ -n "$bits" ]; then references+=(--reference "$(label "$lm" float "${rescore##* }")"); fi
+    for width in float $bits; do
       system=$(quantized "$lm" "$width")
-      rows+=("$lm $width bit=exp/$system,exp/score/$system$tag")
+      for method in $rescore; do
+        score "$system" "$method"
+        rows+=("$(label "$lm" "$width" "$method")=exp/$system,exp/score/$(scored "$system" "$method")")
+      done
     done
   done
-  print_table "${rows[@]}" >&3
+  print_table "${references[@]}" "${rows[@]}" >&3
 fi
 say "stages $stage to $stop_stage took $SECONDS s"

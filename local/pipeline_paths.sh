@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC2154
-# Sourced by pipeline.sh after its options: where things are, and when they are finished. Names of experiments come from the
-# settings that made them, so that two settings never share one.
+# Sourced by pipeline.sh after its options: where things are, and when they are finished. Names of experiments come from
+# the settings that made them, so that two settings never share one.
 
-# The first path in the Kaldi recipe directory that matches one of the list $1 (globs; %s is $2), else what the first would be.
+# The first path in the Kaldi recipe directory that matches one of the list $1 (globs; %s is $2), else what the first
+# would be.
 first_of() {
   local pattern path
   for pattern in $1; do
@@ -28,8 +29,26 @@ follow() {
 lang_dir=$(first_of "$lang")
 words=$lang_dir/words.txt
 # What is not in names of LMs but decides what comes out of rescoring and scoring.
-tag=_n${N}_w${weight}
-if [ "$max_jobs" != 0 ]; then tag+=_jobs$max_jobs; fi
+tag() { # method
+  local jobs=""
+  if [ "$max_jobs" != 0 ]; then jobs=_jobs$max_jobs; fi
+  case "$1" in
+    first_pass) echo "$jobs" ;;
+    lattice) echo "_lattice_w$weight$jobs" ;;
+    *) echo "_n$(paths_of "$1")_w$weight$jobs" ;;
+  esac
+}
+paths_of() { if [ "$1" = nbest ]; then echo "$N"; else echo "${1#nbest}"; fi; }
+label() { # LM, width, method: what the table calls it; the method is said where it is not nbest alone
+  local shown=$1
+  if [ "$2" != float ]; then shown+=" $2 bit"; fi
+  case "$rescore $3" in
+    "nbest nbest") ;;
+    *" lattice") shown+=" lattice" ;;
+    *) shown+=" $(paths_of "$3")-best" ;;
+  esac
+  echo "$shown"
+}
 
 conf() { # lm/lstm_1a -> its YAML file; what a recipe does not have, AMI's has
   if [ -f "$recipe_dir/conf/$1.yaml" ]; then echo "$recipe_dir/conf/$1.yaml"; else echo "$here/../recipes/ami/conf/$1.yaml"; fi
@@ -61,7 +80,7 @@ data_of() {
   else first_of "$data" "$1"; fi
 }
 lacks_stm() { [ "$score_mode" = stm ] && [ ! -e "$(first_of "$data" "$1")/stm" ]; }
-quantized() { echo "$1_${fit}_${2}bit"; }
+quantized() { if [ "$2" = float ]; then echo "$1"; else echo "$1_${fit}_${2}bit"; fi; } # LM, width
 quantized_systems() {
   local lm width
   for lm in $lms; do for width in $bits; do quantized "$lm" "$width"; done; done
@@ -69,21 +88,17 @@ quantized_systems() {
 is_float() { [[ " $lms " == *" $1 "* ]]; }
 model() { if is_float "$1"; then echo "$out/exp/$1"; else echo "$out/exp/$1/model.mpq"; fi; }
 model_file() { if is_float "$1"; then echo "$out/exp/$1/model.safetensors"; else model "$1"; fi; }
-rescored() { # set, system
-  if [ "$2" = first_pass ]; then decode_of "$1"; else echo "$out/exp/rescored/decode_$1_$2$tag"; fi
+rescored() { # set, system, method
+  if [ "$2" = first_pass ]; then decode_of "$1"; else echo "$out/exp/rescored/decode_$1_$2$(tag "$3")"; fi
 }
+scored() { echo "$1$(tag "$2")"; } # system, method
 old_lm_file() { if [ -e "$lang_dir/G.carpa" ]; then echo "$lang_dir/G.carpa"; else echo "$lang_dir/G.fst"; fi; }
-
-fresh() { # file, what it is made from: it is there and not older than any of them
-  local made=$1 source
-  [ -e "$made" ] || return 1
-  for source in "${@:2}"; do
-    if [ "$source" -nt "$made" ]; then return 1; fi
-  done
-}
 
 check_inputs() {
   local missing=() path set n
+  for n in $rescore; do
+    [[ $n =~ ^(lattice|nbest([1-9][0-9]*)?)$ ]] || fail "--rescore is a list of nbest, nbest20 and lattice, not $n"
+  done
   for path in "$(text_of train)" "$words" "$(old_lm_file)"; do [ -e "$path" ] || missing+=("$path"); done
   for path in $lms; do [ -e "$(conf "lm/$path")" ] || missing+=("$(conf "lm/$path")"); done
   [ -e "$(conf "fit/$fit")" ] || missing+=("$(conf "fit/$fit")")
@@ -134,7 +149,8 @@ subset() {
   echo "$max_jobs" > "$to/num_jobs"
 }
 
-# A data directory with an stm made of its segments and text, for a set of a recipe that scores by stm but has none here.
+# A data directory with an stm made of its segments and text, for a set of a recipe that scores by stm but has none
+# here.
 make_stm() {
   if is_subset "$1" || ! lacks_stm "$1"; then return; fi
   local from to table
@@ -164,11 +180,27 @@ link_model() {
   done
 }
 
-score() { # system
-  local dir=exp/score/$1$tag sets=() set made_from=()
+rescore_set() { # set, system, method, directory to write
+  local model options=(--cmd "$cmd" --threads "$threads" --device "$device" --skip-scoring true)
+  options+=(--old-lm "$(old_lm_file)")
+  model=$(model "$2")
+  if [ "$3" = lattice ]; then
+    "$here/lmrescore_pruned.sh" "${options[@]}" --weight "$weight" \
+      "$lang_dir" "$model" "$(data_of "$1")" "$(decode_of "$1")" "$4"
+  else
+    "$here/lmrescore_nbest.sh" "${options[@]}" --N "$(paths_of "$3")" \
+      "$weight" "$lang_dir" "$model" "$(data_of "$1")" "$(decode_of "$1")" "$4"
+  fi
+}
+
+score() { # system, method
+  local dir sets=() set of_set made_from=() finished=.done
+  dir=exp/score/$(scored "$1" "$2")
+  if [ "$1" = first_pass ]; then finished=num_jobs; fi
   for set in $dev $evals; do
-    sets+=("$(data_of "$set")=$(rescored "$set" "$1")")
-    if [ "$1" = first_pass ]; then made_from+=("$(rescored "$set" "$1")/num_jobs"); else made_from+=("$(rescored "$set" "$1")/.done"); fi
+    of_set=$(rescored "$set" "$1" "$2")
+    sets+=("$(data_of "$set")=$of_set")
+    made_from+=("$of_set/$finished")
   done
   if fresh "$dir/wer.json" "${made_from[@]}"; then return; fi
   local options=(--words "$words" --dev "${sets[0]}" --mode "$(score_mode_now)")
@@ -180,12 +212,12 @@ score() { # system
 # An stm of all utterances cannot score some of them.
 score_mode_now() { if [ "$max_jobs" = 0 ]; then echo "$score_mode"; else echo text; fi; }
 
-print_table() { # rows
+print_table() { # references, rows
   local file
   if [ "$write_results" = true ]; then
     for file in $results; do # the command is written beside the table: no paths of this machine
-      mpq score table --reference "$first_pass" --into "$(realpath --relative-to=. "$file")" "$@" > /dev/null
+      mpq score table --into "$(realpath --relative-to=. "$file")" "$@" > /dev/null
     done
   fi
-  mpq score table --reference "$first_pass" "$@"
+  mpq score table "$@"
 }

@@ -39,7 +39,7 @@ case "$1 ${2:-}" in
   "lm train" | "fit "*) mkdir -p "$out"; cd "$out"
     touch config.json model.safetensors quant.safetensors words.txt ppl.json ;;
   "pack "*) touch "$out" "$(dirname "$out")/size.json" ;;
-  "rescore nbest") cp "${@: -2:1}/lat.$(sed 's/.*--job \([0-9]*\).*/\1/' <<< "$*").gz" "$out/" ;;
+  rescore*) cp "${@: -2:1}/lat.$(sed 's/.*--job \([0-9]*\).*/\1/' <<< "$*").gz" "$out/" ;;
   "score wer") mkdir -p "$out"; touch "$out/wer.json" ;;
   "score table") echo "the table" ;;
 esac
@@ -80,8 +80,10 @@ def test_every_call_is_one_that_mpq_takes(recipe, tmp_path, monkeypatch):
         values = parse(settings_class, words[len(verb.split()) :])
         build(settings_class, values)
         verbs.append(verb)
-    per_set = {"rescore nbest": 2 * 2 * 6}  # sets, jobs, systems: two LMs in float and at two widths
-    counts = {"text": 1, "lm ngram": 1, "lm train": 2, "fit": 4, "pack": 4, "score wer": 7, "score table": 1, **per_set}
+    jobs = 2 * 2 * 6  # sets, jobs, systems: two LMs in float and at two widths
+    rescored = {"rescore nbest": 2 * jobs, "rescore lattice": jobs}  # 20 best and N best; lattices
+    once = dict.fromkeys(("text", "lm ngram", "score table"), 1)
+    counts = {**once, "lm train": 2, "fit": 4, "pack": 4, "score wer": 1 + 6 * 3, **rescored}
     assert {verb: verbs.count(verb) for verb in counts} == counts
 
 
@@ -95,10 +97,11 @@ def test_the_second_call_does_nothing_again(recipe):
 
 def test_what_is_older_than_its_source_is_made_again(recipe, tmp_path):
     """A model that was trained again is rescored and scored again, nothing else."""
-    assert recipe("--lms", "lstm_1a", "--bits", "4")[0].returncode == 0
+    words = ["--lms", "lstm_1a", "--bits", "4", "--rescore", "nbest"]
+    assert recipe(*words)[0].returncode == 0
     later = (tmp_path / "out" / "data" / "lm" / "stats.json").stat().st_mtime + 3600
     os.utime(tmp_path / "out" / "exp" / "lstm_1a_ste_1a_4bit" / "model.mpq", (later, later))
-    calls = recipe("--lms", "lstm_1a", "--bits", "4")[1]
+    calls = recipe(*words)[1]
     rescored = [words for words in calls if words[:2] == ["rescore", "nbest"]]
     assert len(rescored) == 4
     assert all("lstm_1a_ste_1a_4bit/model.mpq" in " ".join(words) for words in rescored)
@@ -106,11 +109,43 @@ def test_what_is_older_than_its_source_is_made_again(recipe, tmp_path):
 
 
 def test_other_settings_are_other_directories(recipe, tmp_path):
-    """Two weights and two N leave their lattices side by side."""
-    for words in (["--weight", "0.5"], ["--weight", "0.3"], ["--N", "9"]):
+    """Two weights, two N and two methods leave their lattices side by side."""
+    nbest = ["--rescore", "nbest"]
+    changes = [["--weight", "0.5"], ["--weight", "0.3"], ["--N", "9"]]
+    for words in [*([*nbest, *change] for change in changes), ["--rescore", "lattice"]]:
         assert recipe("--lms", "lstm_1a", "--bits", "", *words)[0].returncode == 0
     names = {path.name for path in (tmp_path / "out" / "exp" / "rescored").glob("decode_dev_*")}
-    assert names == {f"decode_dev_lstm_1a_n{n}_w{w}" for n, w in ((100, 0.5), (100, 0.3), (9, 0.5))}
+    settings = {"n100_w0.5", "n100_w0.3", "n9_w0.5", "lattice_w0.5"}
+    assert names == {f"decode_dev_lstm_1a_{setting}" for setting in settings}
+
+
+def test_methods_stand_side_by_side_in_the_table(recipe):
+    """--rescore is a list; each method has its decode directories, its score, and a row of its own that names it."""
+    done, calls = recipe("--lms", "lstm_1a", "--bits", "4", "--N", "7")
+    assert done.returncode == 0, done.stderr
+    nbest = [words for words in calls if words[:2] == ["rescore", "nbest"]]
+    lattice = [words for words in calls if words[:2] == ["rescore", "lattice"]]
+    assert (len(nbest), len(lattice)) == (2 * 2 * 2 * 2, 2 * 2 * 2)  # methods, systems, sets, jobs
+    assert sorted({words[words.index("--n") + 1] for words in nbest}) == ["20", "7"]
+    for words in lattice:  # both methods take the same LM out
+        assert words[words.index("--old-lm") + 1] == nbest[0][nbest[0].index("--old-lm") + 1]
+        assert words[words.index("--weight") + 1] == "0.5"
+    rows = [row.partition("=")[::2] for row in calls[-1] if "=exp/" in row]
+    names = [f"lstm_1a{width} {method}" for width in ("", " 4 bit") for method in ("20-best", "7-best", "lattice")]
+    assert [name for name, _ in rows] == ["3-gram first pass", *names]
+    scored = [words[-1] for words in calls if words[:2] == ["score", "wer"]]
+    assert [paths.split(",")[1] for _, paths in rows] == scored
+    assert len(set(scored)) == 7
+    tested = [word for before, word in zip(calls[-1], calls[-1][1:]) if before == "--reference"]
+    assert tested == ["3-gram first pass", "lstm_1a lattice"]  # p against the first pass, and against the float LM
+
+
+@pytest.mark.parametrize("method", ["lattices", "nbest0", "20"])
+def test_a_method_that_there_is_not_is_refused(recipe, method):
+    """Before anything runs."""
+    done, calls = recipe("--rescore", f"nbest {method}")
+    assert (done.returncode, calls) == (1, [])
+    assert "--rescore is a list" in done.stderr
 
 
 def test_stages_can_be_run_alone(recipe):
@@ -128,7 +163,7 @@ def test_stages_can_be_run_alone(recipe):
         ["lm train"],
         ["fit"],
         ["pack"],
-        ["rescore nbest"],
+        ["rescore lattice", "rescore nbest"],
         ["score table", "score wer"],
     ]
 
