@@ -34,6 +34,7 @@ demo: env          ## all stages of the AMI recipe on the sample in tests/data, 
 bench: env         ## speed of reading, rescoring and training beside their peers, in the same run
 	.venv/bin/python benchmarks/lattice_io.py --archive $(lastword $(sort $(wildcard $(BENCH_DECODE)/lat.*.gz)))
 	.venv/bin/python benchmarks/nbest_speed.py --decode $(BENCH_DECODE)
+	.venv/bin/python benchmarks/lattice_speed.py
 	.venv/bin/python benchmarks/lm_train.py
 
 results: env       ## stage 7 of the AMI recipe again, written into recipes/ami/RESULTS.md (KALDI_DIR=...)

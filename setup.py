@@ -21,4 +21,6 @@ def extension(name: str) -> Pybind11Extension:
     )
 
 
-setup(ext_modules=[extension("archive"), extension("paths"), extension("ngram")], cmdclass={"build_ext": build_ext})
+EXTENSIONS = ("archive", "dense", "paths", "ngram", "search")
+
+setup(ext_modules=[extension(name) for name in EXTENSIONS], cmdclass={"build_ext": build_ext})

@@ -39,11 +39,18 @@ COMMANDS: dict[str, Command] = {
     "lm train": Command("kaldi_mpq.lm.settings:TrainSettings", "kaldi_mpq.lm.train:train_lm"),
     "lm ppl": Command("kaldi_mpq.lm.settings:PplSettings", "kaldi_mpq.pack.ppl:report_perplexity"),
     "lm ngram": Command("kaldi_mpq.lm.settings:NgramSettings", "kaldi_mpq.lm.ngram:train_ngram"),
-    "lm import": Command("kaldi_mpq.lm.settings:ImportSettings", "kaldi_mpq.lm.pytorchnn:import_pytorchnn"),
+    "lm import": Command("kaldi_mpq.lm.settings:ImportSettings", "kaldi_mpq.lm.imports:import_lm"),
+    "lm export-kaldi": Command(
+        "kaldi_mpq.lm.settings:ExportSettings", "kaldi_mpq.lm.kaldi_rnnlm.exporter:export_kaldi_rnnlm"
+    ),
     "fit": Command("kaldi_mpq.fit.settings:FitSettings", "kaldi_mpq.fit.run:fit_lm"),
     "pack": Command("kaldi_mpq.pack.settings:PackSettings", "kaldi_mpq.pack.write:pack_lm"),
     "rescore nbest": Command("kaldi_mpq.rescore.settings:NbestSettings", "kaldi_mpq.rescore.run:rescore_nbest"),
+    "rescore lattice": Command(
+        "kaldi_mpq.rescore.lattice_settings:LatticeSettings", "kaldi_mpq.rescore.lattice_run:rescore_lattices"
+    ),
     "score wer": Command("kaldi_mpq.score.settings:WerSettings", "kaldi_mpq.score.run:score_wer"),
+    "score tune": Command("kaldi_mpq.score.settings:TuneSettings", "kaldi_mpq.score.tune:tune_weights"),
     "score table": Command("kaldi_mpq.score.settings:TableSettings", "kaldi_mpq.score.table:write_table"),
 }
 

@@ -28,7 +28,7 @@ class TransformerState:
 
     Args:
       keys, values: (L, R, E), one row per distinct history ever advanced to in this batch.
-      rows: (N, T) int64, the rows of each history's words in order.
+      rows: (N, T) int64, the rows of each history's words in order; -1 before the first word of a shorter history.
     """
 
     keys: Tensor
@@ -60,13 +60,17 @@ class Attention(nn.Module):
         weights = torch.softmax(q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1]) + mask, dim=-1)
         return self.out((weights @ v).transpose(1, 2).flatten(2))
 
-    def step(self, x: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """Return (N, E) outputs of one new position each, given all (N, T, E) keys and values including its own."""
+    def step(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+        """Return (N, E) outputs of one new position each, given all (N, T, E) keys and values including its own.
+
+        Args:
+          mask: (N, 1, 1, T), -inf where there is no key.
+        """
         n, t, dim = keys.shape
         split = (n, t, self.heads, dim // self.heads)
         q = self.query(x).view(n, self.heads, 1, dim // self.heads)
         k, v = keys.view(split).transpose(1, 2), values.view(split).transpose(1, 2)
-        weights = torch.softmax(q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1]), dim=-1)
+        weights = torch.softmax(q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1]) + mask, dim=-1)
         return self.out((weights @ v).reshape(n, dim))
 
     def _split(self, x: Tensor) -> Tensor:
@@ -94,11 +98,11 @@ class Block(nn.Module):
             return self._feed(x + self.dropout(self.attention(self.norm1(x), mask)))
         return self._feed(self.norm1(x + self.dropout(self.attention(x, mask))))
 
-    def step(self, x: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """Return (N, E) for one new position each; keys and values as `Attention.step` takes them."""
+    def step(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+        """Return (N, E) for one new position each; keys, values and mask as `Attention.step` takes them."""
         if self.pre:
-            return self._feed(x + self.attention.step(self.norm1(x), keys, values))
-        return self._feed(self.norm1(x + self.attention.step(x, keys, values)))
+            return self._feed(x + self.attention.step(self.norm1(x), keys, values, mask))
+        return self._feed(self.norm1(x + self.attention.step(x, keys, values, mask)))
 
     def keys_and_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the keys and values that inputs (N, E) offer to later positions."""
@@ -144,19 +148,32 @@ class TransformerLm(LanguageModel):
         return TransformerState(nothing, nothing, torch.zeros(count, 0, dtype=torch.int64, device=weight.device))
 
     def advance(self, state: TransformerState, parents: Tensor, words: Tensor) -> tuple[Tensor, TransformerState]:
-        """See LanguageModel.advance; all N histories have the same length, as the nodes of one level of a tree do."""
-        n, t = len(words), state.rows.shape[1]
-        arena = state.keys.shape[1]
+        """See LanguageModel.advance; histories may differ in length."""
+        n, arena = len(words), state.keys.shape[1]
         own = torch.arange(arena, arena + n, device=words.device)
         rows = torch.cat([state.rows[parents], own[:, None]], dim=1)  # (N, T + 1)
-        x = self._embed(words, torch.full((n,), t, device=words.device))
-        keys, values = [], []
+        keys, values = (functional.pad(old, (0, 0, 0, n)) for old in (state.keys, state.values))
+        return self.step(keys, values, rows, words), TransformerState(keys, values, rows)
+
+    def step(self, keys: Tensor, values: Tensor, rows: Tensor, words: Tensor) -> Tensor:
+        """Feed one word to each of N histories, and put its keys and values into their row.
+
+        Args:
+          keys, values: (L, R, E), written to.
+          rows: (N, T) int64, the rows of each history's words in order, then the row that is to be written; -1 before
+            the first word of a history shorter than T - 1.
+          words: (N,) int64 word ids.
+        Returns:
+          (N, E) hidden vectors.
+        """
+        there = rows >= 0
+        mask = torch.zeros(there.shape, device=words.device).masked_fill(~there, -math.inf)[:, None, None, :]
+        x = self._embed(words, there.sum(dim=1) - 1)
+        own = rows[:, -1]
         for k, block in enumerate(self.blocks):
-            key, value = block.keys_and_values(x)
-            keys.append(torch.cat([state.keys[k], key]))
-            values.append(torch.cat([state.values[k], value]))
-            x = block.step(x, keys[k][rows], values[k][rows])
-        return self.norm(x), TransformerState(torch.stack(keys), torch.stack(values), rows)
+            keys[k, own], values[k, own] = block.keys_and_values(x)
+            x = block.step(x, keys[k][rows], values[k][rows], mask)
+        return self.norm(x)
 
     def _embed(self, words: Tensor, where: Tensor) -> Tensor:
         scale = math.sqrt(self.config.embedding_dim) if self.config.scaled_embedding else 1.0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lattice archives, lattice algorithms and n-gram models in C++; each name is loaded when it is first used."""
+"""Lattice archives and algorithms, n-gram models, dense products in C++; each name is loaded when it is first used."""
 
 from __future__ import annotations
 
@@ -12,15 +12,21 @@ if TYPE_CHECKING:
     from kaldi_mpq.native.old_lm import OldLm, find_old_lm, open_old_lm
     from kaldi_mpq.native.paths import (
         Paths,
+        WordConfidences,
         best_paths,
         check,
+        determinize,
         forward_backward,
+        is_deterministic,
         nbest,
         path_lattices,
         prune,
+        prune_by_posterior,
         subset,
         useful_states,
+        word_confidences,
     )
+    from kaldi_mpq.native.search import RowTable, Searches
 
 __all__ = [
     "LatticeReader",
@@ -28,16 +34,23 @@ __all__ = [
     "Lattices",
     "OldLm",
     "Paths",
+    "RowTable",
+    "Searches",
+    "WordConfidences",
     "best_paths",
     "check",
+    "determinize",
     "find_old_lm",
     "forward_backward",
+    "is_deterministic",
     "nbest",
     "open_old_lm",
     "path_lattices",
     "prune",
+    "prune_by_posterior",
     "subset",
     "useful_states",
+    "word_confidences",
 ]
 
 _HOMES = {
@@ -45,18 +58,24 @@ _HOMES = {
     "old_lm": ("OldLm", "find_old_lm", "open_old_lm"),
     "paths": (
         "Paths",
+        "WordConfidences",
         "best_paths",
         "check",
+        "determinize",
         "forward_backward",
+        "is_deterministic",
         "nbest",
         "path_lattices",
         "prune",
+        "prune_by_posterior",
         "subset",
         "useful_states",
+        "word_confidences",
     ),
+    "search": ("RowTable", "Searches"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-_EXTENSIONS = ("_archive", "_ngram", "_paths")
+_EXTENSIONS = ("_archive", "_dense", "_ngram", "_paths", "_search")
 
 
 def __getattr__(name: str) -> Any:

@@ -81,6 +81,21 @@ class OldLm:
             return self._model.score(word_offsets, words)
         return self._model.score(word_offsets, words, best=reading == "best" and self.kind == "fst")
 
+    def initial(self) -> np.ndarray:
+        """Return the state before a sentence, a row of int64 numbers (K,)."""
+        return self._model.initial()
+
+    def advance(self, rows: np.ndarray, words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Read one word in each of many states, with the backoff reading.
+
+        Args:
+          rows: (N, K) int64, the states, from `initial` or from here.
+          words: (N,) int32; -1: the sentence end, which leads nowhere (its row comes back as it was).
+        Returns:
+          (N, K) the states after the words, and (N,) float64 costs in nats; infinite where the model lacks the word.
+        """
+        return self._model.advance(rows, words)
+
 
 def open_old_lm(
     path: str | Path,

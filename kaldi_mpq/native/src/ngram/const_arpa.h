@@ -22,6 +22,7 @@ class ConstArpa {
   int32_t order() const { return order_; }
   int64_t num_words() const { return static_cast<int64_t>(unigrams_.size()); }
   int64_t num_nodes() const { return num_nodes_; }
+  bool has_node(int64_t node) const { return node >= -1 && node < size_; }  // as far as it can be walked safely
 
   // The node of the last k words, for k = 1 to order - 1, at [k - 1]; -1: there is none.
   using State = std::vector<int64_t>;

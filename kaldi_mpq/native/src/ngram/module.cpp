@@ -4,6 +4,8 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
+
 #include "arpa.h"
 #include "automaton.h"
 #include "const_arpa.h"
@@ -59,6 +61,61 @@ py::tuple score_const_arpa(const ConstArpa& model, const Offsets& offsets, const
   });
 }
 
+using Rows = py::array_t<int64_t, py::array::c_style | py::array::forcecast>;
+
+constexpr int32_t kEnd = -1;  // stands for the sentence end where a word is expected
+
+// A state as a row of integers, at least one.
+int64_t width(const Automaton&) { return 1; }
+int64_t width(const ConstArpa& model) { return std::max<int64_t>(model.order() - 1, 1); }
+void to_row(Automaton::State state, int64_t* row) { *row = state; }
+void to_row(const ConstArpa::State& state, int64_t* row) {
+  *row = -1;
+  std::copy(state.begin(), state.end(), row);
+}
+void from_row(const Automaton& model, const int64_t* row, Automaton::State& state) {
+  if (*row < 0 || *row >= model.num_states()) throw py::index_error("no such state");
+  state = static_cast<int32_t>(*row);
+}
+void from_row(const ConstArpa& model, const int64_t* row, ConstArpa::State& state) {
+  state.assign(row, row + model.order() - 1);
+  for (const int64_t node : state)
+    if (!model.has_node(node)) throw py::index_error("no such state");
+}
+
+template <class Model>
+Rows initial(const Model& model) {
+  Rows row(width(model));
+  to_row(model.initial(), row.mutable_data());
+  return row;
+}
+
+// Read one word in each of N states, rows (N, width). Returns the rows of the new states and the words' costs.
+template <class Model>
+py::tuple advance(const Model& model, const Rows& rows, const Words& words) {
+  const int64_t k = width(model);
+  if (rows.ndim() != 2 || words.ndim() != 1 || rows.shape(0) != words.size() || rows.shape(1) != k)
+    throw py::value_error("a row of " + std::to_string(k) + " integers is needed for each word");
+  Rows next({static_cast<py::ssize_t>(words.size()), static_cast<py::ssize_t>(k)});
+  py::array_t<double> cost(words.size());
+  const int64_t* from = rows.data();
+  const int32_t* word = words.data();
+  int64_t* to = next.mutable_data();
+  double* out = cost.mutable_data();
+  const int64_t count = words.size();
+  {
+    py::gil_scoped_release release;
+    typename Model::State state;
+    for (int64_t i = 0; i < count; ++i, from += k, to += k) {
+      if (word[i] < kEnd) throw py::value_error("a word id is negative");
+      from_row(model, from, state);
+      out[i] = word[i] == kEnd ? model.finish_cost(state) : word[i] == 0 ? 0.0 : model.advance(state, word[i]);
+      to_row(state, to);
+    }
+  }
+  return py::make_tuple(next, cost);
+}
+
 py::dict skipped(const ArpaReader& reader) {
   const ArpaSkipped& s = reader.skipped();
   py::list first_words;
@@ -102,6 +159,8 @@ PYBIND11_MODULE(_ngram, module) {
       .def_readonly("max_label", &Automaton::max_label)
       .def_readonly("ambiguous_states", &Automaton::ambiguous_states)
       .def_readonly("unk", &Automaton::unk)
+      .def("initial", &initial<Automaton>)
+      .def("advance", &advance<Automaton>, py::arg("rows"), py::arg("words"))
       .def("score", &score_automaton, py::arg("word_offsets"), py::arg("words"), py::arg("best"));
 
   py::class_<ConstArpa>(module, "ConstArpa")
@@ -112,6 +171,8 @@ PYBIND11_MODULE(_ngram, module) {
       .def_property_readonly("order", &ConstArpa::order)
       .def_property_readonly("num_words", &ConstArpa::num_words)
       .def_property_readonly("num_nodes", &ConstArpa::num_nodes)
+      .def("initial", &initial<ConstArpa>)
+      .def("advance", &advance<ConstArpa>, py::arg("rows"), py::arg("words"))
       .def("score", &score_const_arpa, py::arg("word_offsets"), py::arg("words"));
 
   py::class_<ArpaReader>(module, "ArpaReader")

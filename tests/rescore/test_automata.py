@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Language models as automata: their costs are those of whole sentences, their states those of Kaldi's histories."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from kaldi_mpq import native
+from kaldi_mpq.native.search import END
+from kaldi_mpq.pack.load import open_lm
+from kaldi_mpq.rescore.automata import NeuralAutomaton, NgramAutomaton, WeightedSum
+from tests.native.old_lm_files import LmFiles, Sentences
+
+
+@pytest.fixture(params=["lstm", "transformer"])
+def model(request, make_lm):
+    """A random model of each kind."""
+    return open_lm(make_lm(model=request.param))
+
+
+def read_sentence(automaton, words, owner: int = 0) -> list[float]:
+    """Return the costs of a sentence's words and end, read one by one."""
+    state, costs = automaton.start(owner), []
+    for word in [*words, END]:
+        following, cost = automaton.read(*(np.array([value], np.int32) for value in (owner, state, word)))
+        state = int(following[0])
+        costs.append(float(cost[0]))
+    return costs
+
+
+@torch.no_grad()
+def whole(model, words, normalize: bool = True) -> list[float]:
+    """Return the same by one call of the model."""
+    hidden, _ = model(torch.tensor([[model.config.bos, *words]]))
+    logits = model.logits(hidden)[0]
+    scores = torch.log_softmax(logits, dim=1) if normalize else logits
+    return [-float(scores[i, word]) for i, word in enumerate([*words, model.config.eos])]
+
+
+def sentences(model, count: int = 12) -> list[list[int]]:
+    """Return random sentences of 0 to 9 words, many of which begin alike."""
+    rng = np.random.default_rng(5)
+    return [rng.integers(1, 4, rng.integers(0, 10)).tolist() for _ in range(count)]
+
+
+@pytest.mark.parametrize("order", [0, -1, 20])
+@pytest.mark.parametrize("normalize", [True, False])
+def test_costs_are_those_of_whole_sentences(model, order, normalize):
+    """Without merging, reading word by word costs what the model says of the sentence, whoever owns the states."""
+    automaton = NeuralAutomaton(model, order, normalize)
+    for i, words in enumerate(sentences(model)):
+        found = read_sentence(automaton, words, owner=i % 3)
+        np.testing.assert_allclose(found, whole(model, words, normalize), atol=2e-4)
+
+
+def test_many_questions_at_once_cost_the_same(model):
+    """A batch of questions of different lengths of history, some asked twice, is what they are one by one."""
+    automaton, alone = NeuralAutomaton(model, 0), NeuralAutomaton(model, 0)
+    rows = sentences(model, 30)
+    states = np.array([automaton.start(0)] * len(rows), np.int32)
+    costs = np.zeros(len(rows))
+    for step in range(11):
+        words = np.array([[*row, END][step] if step <= len(row) else 1 for row in rows], np.int32)
+        going = np.array([step <= len(row) for row in rows])
+        states[going], cost = automaton.read(np.zeros(going.sum(), np.int32), states[going], words[going])
+        costs[going] += cost
+    np.testing.assert_allclose(costs, [sum(read_sentence(alone, row)) for row in rows], atol=1e-3)
+    prefixes = {tuple(row[:k]) for row in rows for k in range(len(row) + 1)}
+    assert automaton.evaluations == alone.evaluations == len(prefixes)
+
+
+def test_histories_with_equal_last_words_are_one_state(make_lm):
+    """With order 3 the last two words count, the sentence start being one; the first to come keeps its hidden state."""
+    model = open_lm(make_lm())
+    automaton = NeuralAutomaton(model, 3)
+
+    def state_after(words, owner=0):
+        state = automaton.start(owner)
+        for word in words:
+            state = int(automaton.read(*(np.array([v], np.int32) for v in (owner, state, word)))[0][0])
+        return state
+
+    assert state_after([5, 6, 7]) == state_after([9, 6, 7]) == state_after([6, 6, 7])
+    assert len({state_after(words) for words in ([], [7], [6, 7], [7, 7])}) == 4
+    assert state_after([6, 7], owner=1) != state_after([6, 7], owner=2)
+    first, later = whole(model, [5, 6, 7])[-1], read_sentence(automaton, [9, 6, 7])[-1]
+    assert later == pytest.approx(first, abs=1e-4)
+
+
+def test_what_one_owner_reads_does_not_change_what_another_gets(model):
+    """Merging is within an owner, so a search's costs do not depend on its company."""
+    alone, company = NeuralAutomaton(model, 3), NeuralAutomaton(model, 3)
+    read_sentence(company, [3, 1, 2, 2, 1], owner=7)
+    for words in ([1, 1, 2, 2, 1], [2, 1, 2, 2, 3]):
+        found, wanted = (read_sentence(automaton, words, owner=1) for automaton in (company, alone))
+        np.testing.assert_allclose(found, wanted, atol=1e-4)
+
+
+def test_released_rows_are_used_again_and_short_histories_kept(model):
+    """Many owners one after the other need no more memory than one; what they share is evaluated once."""
+    automaton = NeuralAutomaton(model, 4)
+    words = [1, 2, 3, 1, 2, 3, 3]
+    expected = read_sentence(automaton, words, owner=0)
+    rows, evaluations = automaton.rows, automaton.evaluations
+    for owner in range(1, 5):
+        automaton.release(owner - 1)
+        np.testing.assert_allclose(read_sentence(automaton, words, owner), expected, atol=1e-4)
+        assert automaton.rows == rows
+    assert automaton.evaluations < 5 * evaluations
+
+
+def test_no_more_histories_are_shared_than_allowed(model):
+    """Beyond the limit they belong to whoever asks, and are released with it; costs stay the same."""
+    automaton, free = NeuralAutomaton(model, 4, most_shared=2), NeuralAutomaton(model, 4)
+    for owner, words in enumerate(sentences(model)):
+        np.testing.assert_allclose(read_sentence(automaton, words, owner), read_sentence(free, words, owner), atol=1e-4)
+    for owner in range(12):
+        automaton.release(owner)
+    assert automaton.rows <= 4
+
+
+def test_it_grows_beyond_its_first_rows(make_lm):
+    """Two thousand histories of one owner; the last costs what it does alone."""
+    model = open_lm(make_lm(model="transformer"))
+    automaton = NeuralAutomaton(model, 0)
+    start = np.full(2000, automaton.start(0), np.int32)
+    owners, words = np.zeros(2000, np.int32), np.arange(1, 2001, dtype=np.int32)
+    states, _ = automaton.read(owners, start, words)
+    costs = automaton.read(owners, states, np.full(2000, END, np.int32))[1]
+    np.testing.assert_allclose(costs[[0, 1999]], [whole(model, [1])[-1], whole(model, [2000])[-1]], atol=2e-4)
+
+
+def test_ngrams_cost_what_sentences_cost(tmp_path):
+    """G.fst-like, carpa and ARPA n-grams, word by word."""
+    from tests.native.old_lm_files import carpa_bytes
+
+    files = LmFiles(tmp_path)
+    (tmp_path / "G.carpa").write_bytes(carpa_bytes(files.arpa, files.words))
+    rows = Sentences([[], [2], [2, 3, 4, 1, 1], [3, 2, 4, 2, 3], [5, 2]])
+    for path in (files.write_arpa(), tmp_path / "G.carpa"):
+        lm = native.open_old_lm(path, files.words)
+        automaton = NgramAutomaton(lm)
+        for words, costs in zip(rows.lists, rows.costs(lm, "backoff")):
+            np.testing.assert_allclose(read_sentence(automaton, words), costs, rtol=1e-5)
+
+
+def test_a_weighted_sum_adds_its_terms(model, tmp_path):
+    """Weights may be negative or 0, words cost extra, and a word that one term lacks has no cost."""
+    files = LmFiles(tmp_path)
+    lm = native.open_old_lm(files.write_arpa(), files.words, unk=None)
+    total = WeightedSum([(NgramAutomaton(lm), -0.5), (NeuralAutomaton(model, 0), 0.7), (NgramAutomaton(lm), 0.0)], 0.25)
+    words = [2, 3, 4]
+    old = read_sentence(NgramAutomaton(lm), words)
+    new = whole(model, words)
+    extra = [0.25, 0.25, 0.25, 0.0]
+    wanted = [-0.5 * a + 0.7 * b + c for a, b, c in zip(old, new, extra)]
+    np.testing.assert_allclose(read_sentence(total, words), wanted, atol=2e-4)
+    assert read_sentence(total, [2, 5])[1] == np.inf  # "rare" is in words.txt alone
