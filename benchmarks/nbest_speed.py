@@ -5,7 +5,9 @@
 
 The peer runs in two shapes: one utterance's list per batch as steps/pytorchnn has it, and at its best: lists of many
 utterances sorted by length, cut into batches of equal tokens. Both and ours take turns, several times, in one process;
-the ratios are of the same run. Without --lm the model has random weights, which cost the same time.
+the ratios are of the same run, by the clock and by processor time, which other jobs on the machine disturb less.
+Without --lm the model has random weights, which cost the same time. Then the output layer alone beside a product of
+float matrices.
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ import itertools
 import json
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import kaldi_mpq  # noqa: F401  sets MKL_DEBUG_CPU_TYPE before torch loads
 
@@ -27,9 +31,11 @@ from torch.nn import functional
 from kaldi_mpq import native
 from kaldi_mpq.artefact import write_json
 from kaldi_mpq.lm.model import LanguageModel, ModelConfig, build
+from kaldi_mpq.lm.normalizer import make_normalizer
 from kaldi_mpq.pack.load import open_lm
 from kaldi_mpq.rescore.tree_scores import score_hypotheses
 
+T = TypeVar("T")
 Lists = tuple[np.ndarray, np.ndarray, np.ndarray]  # lattice_offsets, word_offsets, words
 
 
@@ -45,14 +51,20 @@ def main() -> None:
         "padded, sorted by length": lambda: padded(model, lists, by_list=False, batch_tokens=2000),
         "prefix tree (ours)": lambda: ours(model, lists),
     }
-    times: dict[str, list[float]] = {name: [] for name in systems}
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in systems}
     scores = {}
     for _ in range(options.repeats):
         for name, run in systems.items():
-            began = time.perf_counter()
-            scores[name] = run()
-            times[name].append(time.perf_counter() - began)
+            scores[name], seconds = timed(run)
+            times[name].append(seconds)
     report(options, model, tokens, lists, times, scores)
+
+
+def timed(run: Callable[[], T]) -> tuple[T, tuple[float, float]]:
+    """Return what ``run`` returns, and the seconds it took by the clock and of the processor."""
+    clock, cpu = time.perf_counter(), time.process_time()
+    result = run()
+    return result, (time.perf_counter() - clock, time.process_time() - cpu)
 
 
 def report(
@@ -66,21 +78,46 @@ def report(
     print(f"{model.config.model}, {options.threads} thread(s), torch {torch.__version__}")
     rows = {}
     for name in names:
-        ratio = statistics.median(theirs / own for theirs, own in zip(times[name], times[mine], strict=True))
+        ratio, cpu_ratio = (
+            statistics.median(theirs[k] / own[k] for theirs, own in zip(times[name], times[mine], strict=True))
+            for k in range(2)
+        )
         per_word = float(np.max(np.abs(scores[name] - scores[mine]) / sizes))
         rows[name] = {
-            "tokens_per_second": tokens / statistics.median(times[name]),
+            "tokens_per_second": tokens / statistics.median(clock for clock, _ in times[name]),
             "ours_is_faster_by": ratio,
+            "ours_is_faster_by_cpu_time": cpu_ratio,
             "largest_difference": per_word,
         }
         speed = rows[name]["tokens_per_second"]
-        print(f"{name:<42} {speed:>8.0f} tokens/s   ours is {ratio:.2f} x   |difference| {per_word:.1e} nats/word")
+        print(
+            f"{name:<42} {speed:>8.0f} tokens/s   ours is {ratio:.2f} x ({cpu_ratio:.2f} x by processor time)   "
+            f"|difference| {per_word:.1e} nats/word"
+        )
+    layer = output_layer(model, options.repeats)
+    print("output layer alone: " + ", ".join(f"{name} {speed:.1f} GMAC/s" for name, speed in layer.items()))
     out = Path(__file__).parent / "out" / "nbest_speed.json"
     settings = {key: str(value) for key, value in vars(options).items()}
-    write_json(
-        out, {"settings": settings, "torch": torch.__version__, "tokens": tokens, "seconds": times, "rows": rows}
-    )
+    result = {"settings": settings, "torch": torch.__version__, "tokens": tokens, "seconds": times, "rows": rows}
+    write_json(out, {**result, "output_layer_gmac_per_second": layer})
     print(json.dumps({"written": str(out)}))
+
+
+@torch.inference_mode()
+def output_layer(model: LanguageModel, repeats: int) -> dict[str, float]:
+    """Return multiplications per second, in 10^9 of processor time, of ours and of the bare float product."""
+    weight, normalizer = model.output_weight, make_normalizer(model)
+    hidden = 0.3 * torch.randn(768, weight.shape[1])
+    out = torch.empty(192, len(weight))  # as many rows as ours has in the cache
+    systems = {
+        "log-sum-exp (ours)": lambda: normalizer.log_normalizer(hidden),
+        "sgemm without it": lambda: [torch.mm(part, weight.t(), out=out) for part in hidden.split(192)],
+    }
+    speeds: dict[str, list[float]] = {name: [] for name in systems}
+    for _ in range(5 * repeats):
+        for name, run in systems.items():
+            speeds[name].append(1e-9 * len(hidden) * weight.numel() / timed(run)[1][1])
+    return {name: statistics.median(values) for name, values in speeds.items()}
 
 
 def hypotheses(decode: Path, n: int, every: int) -> Lists:

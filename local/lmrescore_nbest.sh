@@ -21,6 +21,7 @@ use_phi=false  # old LM: back off only where it must; false: its cheapest path, 
 test=false  # write the N best with their scores unchanged: a check of the plumbing; no scoring
 stage=1  # Kaldi's stages 1 to 8 are one here; 9: only score
 keep_ali=true  # keep transition-ids; without them there are no word times
+normalize=false  # Kaldi RNNLM: make its probabilities add up to one; ours always do
 old_lm=auto  # the LM in the lattices: fst, carpa, or a file; auto: G.carpa, else G.fst
 batch_tokens=8192  # distinct histories in memory at a time
 threads=1  # CPU threads of a job

@@ -89,12 +89,16 @@ shared_options() { # sets options to those that every verb of rescoring has
   options+=(--old-lang "$old_lang" --old-lm "$old_lm" --threads "$threads" --device "$device" --batch-tokens "$batch_tokens" --strict "$strict")
 }
 
-rescore_lattices() { # options of mpq rescore lattice beside those that all scripts have
-  local normalized=true
+choose_normalize() { # sets normalized; before the import, which names another lm
+  normalized=true
   if [ "$(lm_kind)" = rnnlm ] && [ "${normalize:-false}" = false ]; then
     echo "$0: outputs of $lm are taken for log-probabilities, as Kaldi's script does; --normalize true makes sure"
     normalized=false
   fi
+}
+
+rescore_lattices() { # options of mpq rescore lattice beside those that all scripts have
+  choose_normalize
   open_output
   import_lm
   shared_options
@@ -105,12 +109,13 @@ rescore_lattices() { # options of mpq rescore lattice beside those that all scri
 rescore_nbest() {
   open_output
   options=(--threads "$threads" --strict "$strict")
+  choose_normalize
   if [ "$test" = false ]; then
     import_lm
     shared_options
   fi
   run_jobs rescore_nbest rescore nbest "${options[@]}" --n "$N" --inv-acwt "$inv_acwt" --use-phi "$use_phi" \
-    --test "$test" --keep-ali "$keep_ali"
+    --test "$test" --keep-ali "$keep_ali" --normalize "$normalized"
 }
 
 score_output() {

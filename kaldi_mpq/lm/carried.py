@@ -72,12 +72,14 @@ class _CarriedState(Carried):
         """See Carried."""
         fed = [np.concatenate([[self._model.config.bos], words]).astype(np.int64) for words in sentences]
         lengths = np.array([len(words) for words in fed])
-        for step in range(int(lengths.max(initial=0))):
-            alive = np.flatnonzero(lengths > step)
-            words = torch.tensor([int(fed[i][step]) for i in alive], device=self._hidden.device)
+        done = 0
+        for length in np.unique(lengths).tolist():  # all that go on, up to where the next one ends
+            alive = np.flatnonzero(lengths >= length)
+            words = torch.from_numpy(np.stack([fed[i][done:length] for i in alive])).to(self._hidden.device)
             chosen = torch.from_numpy(rows[alive]).to(self._hidden.device)
-            _, state = self._model.advance(LstmState(self._hidden, self._cell), chosen, words)
+            _, state = self._model(words, LstmState(self._hidden[:, chosen], self._cell[:, chosen]))
             self._hidden[:, chosen], self._cell[:, chosen] = state.hidden, state.cell
+            done = length
 
 
 class _CarriedWords(Carried):
@@ -94,17 +96,11 @@ class _CarriedWords(Carried):
         free = np.maximum(self._window - room, 0).tolist()
         prefixes = [self._words[row][max(0, len(self._words[row]) - free[i]) :] for i, row in enumerate(rows.tolist())]
         lengths = np.array([len(words) for words in prefixes])
-        longest = int(lengths.max(initial=0))
-        state = self._model.start(len(rows))
-        for step in range(longest):  # aligned at the end: a shorter prefix starts later
-            alive = np.flatnonzero(lengths >= longest - step)
-            words = [int(prefixes[i][step - longest + lengths[i]]) for i in alive]
-            place = torch.from_numpy(alive).to(state.rows.device)
-            _, new = self._model.advance(state, place, torch.tensor(words, device=state.rows.device))
-            seen = torch.nn.functional.pad(state.rows, (0, 1), value=-1)
-            seen[place] = new.rows
-            state = TransformerState(new.keys, new.values, seen)
-        return state
+        words = np.zeros((len(rows), int(lengths.max(initial=0))), np.int64)
+        for i, prefix in enumerate(prefixes):
+            words[i, : len(prefix)] = prefix
+        device = self._model.output.bias.device
+        return self._model.after(torch.from_numpy(words).to(device), torch.from_numpy(lengths).to(device))
 
     def feed(self, rows: np.ndarray, sentences: Sequence[np.ndarray]) -> None:
         """See Carried."""

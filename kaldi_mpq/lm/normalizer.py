@@ -1,16 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
 """Log-sum-exp over the vocabulary fused with the output layer, without ever holding all logits.
 
-Not here: the models. Blocks of a few hundred histories by a few thousand words stay in the processor's cache, so the
-exponentials cost no memory traffic, and 30,000 words times thousands of histories are never in memory at once.
+`make_normalizer` chooses once per model: 16-bit fixed point in native code (`native.dense`) for a float32 model on a
+processor that has kernels for it, else torch, whose functions are here too. There, blocks of a few hundred histories
+by a few thousand words stay in the processor's cache, so the exponentials cost no memory traffic. Not here: the models.
 """
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor
 
-__all__ = ["log_normalizer", "next_word_logps"]
+from kaldi_mpq.lm.model import LanguageModel
+from kaldi_mpq.native import dense
+
+__all__ = [
+    "FixedPointNormalizer",
+    "Normalizer",
+    "TorchNormalizer",
+    "Unnormalized",
+    "log_normalizer",
+    "make_normalizer",
+    "next_word_logps",
+]
 
 _BLOCK_ROWS = 512
 _BLOCK_WORDS = 2048
@@ -25,11 +39,10 @@ def log_normalizer(hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
       weight: (V, E) output matrix.
       bias: (V,) output bias.
     """
-    rows_at_once = _BLOCK_ROWS if hidden.device.type == "cpu" else 16 * _BLOCK_ROWS
-    blocks = [_block_sums(block, weight, bias).log_() for block in hidden.split(rows_at_once)]
+    blocks = [_block_sums(block, weight, bias).log_() for block in hidden.split(_rows_at_once(hidden))]
     result = torch.cat(blocks) if blocks else hidden.new_empty(0)
     if not bool(torch.isfinite(result).all()):  # a logit beyond exp's range somewhere: the slower way that shifts them
-        return torch.cat([_shifted(block, weight, bias) for block in hidden.split(rows_at_once)])
+        return _shifted_blocks(hidden, weight, bias)
     return result
 
 
@@ -39,6 +52,15 @@ def _block_sums(block: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     for part, part_bias in zip(weight.split(_BLOCK_WORDS), bias.split(_BLOCK_WORDS), strict=True):
         total += torch.addmm(part_bias, block, part.t()).exp_().sum(dim=1)
     return total
+
+
+def _rows_at_once(hidden: Tensor) -> int:
+    return _BLOCK_ROWS if hidden.device.type == "cpu" else 16 * _BLOCK_ROWS
+
+
+def _shifted_blocks(hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Return (N,) normalizers whatever the size of the logits."""
+    return torch.cat([_shifted(block, weight, bias) for block in hidden.split(_rows_at_once(hidden))])
 
 
 def _shifted(block: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -60,3 +82,95 @@ def next_word_logps(hidden: Tensor, rows: Tensor, words: Tensor, weight: Tensor,
     normalizer = log_normalizer(hidden, weight, bias)
     logits = (hidden[rows] * weight[words]).sum(dim=1) + bias[words]
     return logits - normalizer[rows]
+
+
+class Normalizer(Protocol):
+    """A frozen model's output layer: ln sum_v exp(hidden . weight_v + bias_v), and words' log-probabilities."""
+
+    def log_normalizer(self, hidden: Tensor) -> Tensor:
+        """Return (N,) normalizers of (N, E) histories."""
+
+    def logps(self, hidden: Tensor, rows: Tensor, words: Tensor) -> Tensor:
+        """Return (Q,) log-probabilities of words after histories; arguments as in `next_word_logps`."""
+
+
+def make_normalizer(model: LanguageModel, normalize: bool = True) -> Normalizer:
+    """Return the fastest normalizer of a model whose weights stay as they are.
+
+    Args:
+      normalize: False takes logits for log-probabilities, for a model that was trained to normalise itself.
+    """
+    weight, bias = model.output_weight.detach(), model.output.bias.detach()
+    if not normalize:
+        return Unnormalized(weight, bias)
+    if fits_native(weight):
+        return FixedPointNormalizer(weight, bias)
+    return TorchNormalizer(weight, bias)
+
+
+def fits_native(weight: Tensor) -> bool:
+    """Whether products with this matrix are for `native.dense`: in float32, in the processor's memory, and worth it."""
+    return weight.device.type == "cpu" and weight.dtype == torch.float32 and dense.has_fast_kernels()
+
+
+class Unnormalized:
+    """Logits as they are, on any device; `weight` (V, E), `bias` (V,)."""
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        self.weight, self.bias = weight, bias
+
+    def log_normalizer(self, hidden: Tensor) -> Tensor:
+        """See Normalizer."""
+        return hidden.new_zeros(len(hidden))
+
+    def logps(self, hidden: Tensor, rows: Tensor, words: Tensor) -> Tensor:
+        """See Normalizer."""
+        return (hidden[rows] * self.weight[words]).sum(dim=1) + self.bias[words]
+
+
+class TorchNormalizer:
+    """Float products on any device; `weight` (V, E), `bias` (V,)."""
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        self.weight, self.bias = weight, bias
+
+    def log_normalizer(self, hidden: Tensor) -> Tensor:
+        """See Normalizer."""
+        return log_normalizer(hidden, self.weight, self.bias)
+
+    def logps(self, hidden: Tensor, rows: Tensor, words: Tensor) -> Tensor:
+        """See Normalizer."""
+        return next_word_logps(hidden, rows, words, self.weight, self.bias)
+
+
+class FixedPointNormalizer:
+    """16-bit products in native code, asked words in float; `weight` (V, E) and `bias` (V,), float32 on the CPU.
+
+    Histories whose logits leave the range of the exponential go torch's way; those that are not finite give NaN.
+
+    Args:
+      kernels: one of `native.dense.kernel_names`, or nothing: the fastest.
+    Raises:
+      NumericalError: a weight is not finite.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor, kernels: str = "") -> None:
+        self.weight, self.bias = weight.contiguous(), bias.contiguous()
+        self._layer = dense.OutputLayer(self.weight.numpy(), self.bias.numpy(), kernels)
+
+    def log_normalizer(self, hidden: Tensor) -> Tensor:
+        """See Normalizer."""
+        found = torch.from_numpy(self._layer.log_sums(hidden.detach().numpy(), torch.get_num_threads()))
+        result = found.to(hidden.dtype)
+        beyond = torch.isnan(result)
+        if bool(beyond.any()):
+            sums = _shifted_blocks(hidden[beyond], self.weight, self.bias)
+            result[beyond] = sums.where(sums.isfinite(), torch.full_like(sums, torch.nan))
+        return result
+
+    def logps(self, hidden: Tensor, rows: Tensor, words: Tensor) -> Tensor:
+        """See Normalizer."""
+        normalizer = self.log_normalizer(hidden)
+        threads = torch.get_num_threads()
+        logits = self._layer.logits(hidden.detach().numpy(), rows.numpy(), words.numpy(), threads)
+        return torch.from_numpy(logits).to(hidden.dtype) - normalizer[rows]

@@ -136,7 +136,7 @@ class TransformerLm(LanguageModel):
             raise NotImplementedError("a transformer's context is its window")
         t = inputs.shape[1]
         x = self.dropout(self._embed(inputs, torch.arange(t, device=inputs.device)))
-        mask = torch.full((t, t), -math.inf, device=x.device).triu(1)
+        mask = self._causal(t)
         for block in self.blocks:
             x = block(x, mask)
         return self.dropout(self.norm(x)), None
@@ -154,6 +154,29 @@ class TransformerLm(LanguageModel):
         rows = torch.cat([state.rows[parents], own[:, None]], dim=1)  # (N, T + 1)
         keys, values = (functional.pad(old, (0, 0, 0, n)) for old in (state.keys, state.values))
         return self.step(keys, values, rows, words), TransformerState(keys, values, rows)
+
+    def after(self, words: Tensor, lengths: Tensor) -> TransformerState:
+        """Return the state of N histories that are known whole, as feeding them word by word would leave it.
+
+        Args:
+          words: (N, T) int64 word ids; anything after the end of a history.
+          lengths: (N,) int64, 0 to T.
+        """
+        n, t = words.shape
+        if t == 0:
+            return self.start(n)
+        where = torch.arange(t, device=words.device)
+        x = self._embed(words, where)
+        mask = self._causal(t)
+        keys, values = [], []
+        for block in self.blocks:
+            offered = block.keys_and_values(x)
+            keys.append(offered[0].flatten(0, 1))
+            values.append(offered[1].flatten(0, 1))
+            x = block(x, mask)
+        place = where - t + lengths[:, None]  # all end in the last column
+        rows = torch.where(place >= 0, place + t * torch.arange(n, device=words.device)[:, None], -1)
+        return TransformerState(torch.stack(keys), torch.stack(values), rows)
 
     def step(self, keys: Tensor, values: Tensor, rows: Tensor, words: Tensor) -> Tensor:
         """Feed one word to each of N histories, and put its keys and values into their row.
@@ -174,6 +197,10 @@ class TransformerLm(LanguageModel):
             keys[k, own], values[k, own] = block.keys_and_values(x)
             x = block.step(x, keys[k][rows], values[k][rows], mask)
         return self.norm(x)
+
+    def _causal(self, t: int) -> Tensor:
+        """Return (T, T), -inf where a position may not look."""
+        return torch.full((t, t), -math.inf, device=self.output.bias.device).triu(1)
 
     def _embed(self, words: Tensor, where: Tensor) -> Tensor:
         scale = math.sqrt(self.config.embedding_dim) if self.config.scaled_embedding else 1.0

@@ -210,8 +210,8 @@ class LatticeWriter:
     ) -> bool | None:
         return self._stack.__exit__(kind, error, traceback)
 
-    def write(self, lattices: Lattices, indices: Sequence[int] | NDArray[np.integer] | None = None) -> None:
-        """Append lattices.
+    def write(self, lattices: Lattices, indices: Sequence[int] | NDArray[np.integer] | None = None) -> list[int]:
+        """Append lattices; return where in the archive each one is, as a script file says it.
 
         Args:
           indices: which of ``lattices``, in which order; None: all.
@@ -223,13 +223,15 @@ class LatticeWriter:
             raise ValueError("a LatticeWriter writes inside its with block")
         chosen = np.arange(len(lattices)) if indices is None else np.asarray(indices)
         keys = lattices.keys if self._script is not None else []
-        done = 0
-        while done < len(chosen):
+        places: list[int] = []
+        while len(places) < len(chosen):
+            done = len(places)
             data, objects = _archive.format(lattices, chosen, done, self._target.text, self._double, _PIECE_BYTES)
+            places += [self._offset + at for at in objects]
             if self._script is not None:
-                self._point_to([keys[i] for i in chosen[done : done + len(objects)]], objects)
+                self._point_to([keys[i] for i in chosen[done : len(places)]], places[done:])
             self._write_out(data)
-            done += len(objects)
+        return places
 
     def _write_out(self, data: bytes) -> None:
         self._archive.write(data)
@@ -237,7 +239,7 @@ class LatticeWriter:
         if self._target.flush:
             self._archive.flush()
 
-    def _point_to(self, keys: list[str], objects: list[int]) -> None:
-        """Say in the script file where objects are, counted from the end of the archive so far."""
-        lines = (f"{key} {self._target.archive}:{self._offset + at}\n" for key, at in zip(keys, objects, strict=True))
+    def _point_to(self, keys: list[str], places: list[int]) -> None:
+        """Say in the script file where in the archive lattices are."""
+        lines = (f"{key} {self._target.archive}:{place}\n" for key, place in zip(keys, places, strict=True))
         self._script.write("".join(lines).encode("utf-8", "surrogateescape"))

@@ -99,9 +99,13 @@ class Searches:
         """
         self._searches.add(number, batch, index, start)
 
-    def ask(self) -> Questions:
-        """Let every search go on as far as it can, and return what must be known next; none when all are over."""
-        return Questions(*self._searches.ask())
+    def ask(self, numbers: Sequence[int]) -> Questions:
+        """Let some searches go on as far as they can, and return what they must know next; none when they are over.
+
+        Args:
+          numbers: of the searches; the others wait.
+        """
+        return Questions(*self._searches.ask(list(numbers)))
 
     def answer(self, next_states: NDArray[np.int32], costs: NDArray[np.float32]) -> None:
         """Answer the questions of the last `ask`, all of them, in their order.

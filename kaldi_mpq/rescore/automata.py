@@ -89,15 +89,14 @@ class NeuralAutomaton:
       model: in evaluation mode.
       order: histories whose last ``order - 1`` words agree, the sentence start being one, are one state; 0 or less:
         none are.
-      normalize: False takes logits for log-probabilities, for a model that was trained to normalise itself.
+      normalize: see `make_normalizer`.
       most_shared: short histories that are shared by all owners, at most; these are never forgotten.
     """
 
     def __init__(self, model: LanguageModel, order: int, normalize: bool = True, most_shared: int = 4096) -> None:
         self._model = model
         self._order = order
-        self._normalize = normalize
-        self._output = make_normalizer(model)
+        self._output = make_normalizer(model, normalize)
         self._most_shared = most_shared
         self._num_shared = 0
         self._arena = make_arena(model, _FIRST_ROWS)
@@ -214,8 +213,7 @@ class NeuralAutomaton:
         parents, words, into = (torch.from_numpy(values).to(self._device) for values in described)
         hidden = self._arena.advance(parents, words, into)
         self._hidden[into] = hidden
-        if self._normalize:
-            self._log_sums[into] = self._output.log_normalizer(hidden)
+        self._log_sums[into] = self._output.log_normalizer(hidden)
         self._row[ids] = rows
         self.evaluations += len(ids)
 

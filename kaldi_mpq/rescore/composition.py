@@ -29,6 +29,8 @@ __all__ = ["Composed", "Composer", "SearchSettings", "Stage", "compose_stages"]
 
 log = logging.getLogger(__name__)
 
+_FEWEST = 8  # searches that go on however many states are held: as few make small batches
+
 
 @dataclass(frozen=True)
 class SearchSettings:
@@ -68,7 +70,7 @@ class Composer:
       automaton: see `WeightedSum`.
       vocab_size: word ids at or above it make a lattice unusable.
       settings: of the search.
-      is_full: asked before a lattice is begun; while it says yes, the ones that are being searched go on alone.
+      is_full: asked in every round; while it says yes, no lattice is begun, and ever fewer searches go on.
     """
 
     def __init__(
@@ -98,9 +100,11 @@ class Composer:
         held: deque[_Batch] = deque()
         begun: dict[int, tuple[_Batch, int]] = {}  # search -> which lattice of which batch
         line = _Line(turns)
+        going = s.active
         while True:
             more = self._begin(searches, source, held, begun, line)
-            questions = searches.ask()
+            going = self._how_many(going)
+            questions = searches.ask(list(begun)[:going])
             self._collect(searches, begun, line)
             while held and held[0].is_done:
                 yield held.popleft().result()
@@ -114,6 +118,12 @@ class Composer:
     def compose_all(self, lattices: native.Lattices) -> Composed:
         """Return one batch, composed."""
         return next(self.compose([lattices]))
+
+    def _how_many(self, going: int) -> int:
+        """Return how many searches, the oldest ones, go on after ``going`` of them did: fewer while states fill up."""
+        if self._is_full():
+            return max(going // 2, min(_FEWEST, self._settings.active))
+        return min(2 * going, self._settings.active)
 
     def _begin(
         self,

@@ -70,7 +70,7 @@ class LatticeRescorer:
       word_bonus: taken off the cost of every word.
       max_ngram_order: see `NeuralAutomaton`.
       normalize: see `NeuralAutomaton`.
-      batch_tokens: LM states in memory, beyond which no further lattice is begun.
+      batch_tokens: LM states in memory, beyond which no lattice is begun and few go on.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class LatticeRescorer:
         word_bonus: float = 0.0,
         max_ngram_order: int = 4,
         normalize: bool = True,
-        batch_tokens: int = 16384,
+        batch_tokens: int = 32768,
     ) -> None:
         search = search or SearchSettings()
         self._acoustic_scale = search.acoustic_scale
@@ -249,7 +249,7 @@ def _make_rescorer(settings: LatticeSettings, source: DecodeDir) -> LatticeResco
     fusion = settings.make_fusion()
     words = settings.old_lang / "words.txt"
     require([words, *(term.lm for term in fusion.terms)])
-    terms = open_terms(fusion, words, choose_device(settings.device))
+    terms = open_terms(fusion, words, choose_device(settings.device), settings.normalize)
     _check_directions(terms, settings)
     ids = {word: number for number, word in enumerate(read_words(words))}
     old = native.open_old_lm(native.find_old_lm(settings.old_lang, settings.old_lm, prefer="fst"), ids)

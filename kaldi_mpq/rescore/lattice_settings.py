@@ -39,11 +39,12 @@ class LatticeSettings(ContextSettings):
     frontier: int = setting(16, help="arcs that a lattice asks for at a time; 1: exactly Kaldi's order, slower")
     exact: bool = setting(False, help="compose whole lattices: no beam, no limit of arcs; for small lattices")
     backward: bool = setting(False, help="all new LMs are backward ones; the old one was taken out before, or is too")
-    normalize: bool = setting(True, help="false: logits are log-probabilities, for LMs trained to normalise themselves")
     text: bool = setting(False, help="write text lattices")
     job: int | None = setting(None, help="rescore lat.JOB.gz only; default: all jobs, one after the other")
     check_old_lm: bool = setting(True, help="warn if the old LM seems not to be the one in the first lattices")
-    batch_tokens: int = setting(16384, help="LM states in memory, beyond which no further lattice is begun")
+    batch_tokens: int = setting(
+        32768, help="LM states in memory, beyond which no lattice is begun and few go on"
+    )
     threads: int = setting(0, help="CPU threads; 0: torch's own choice")
     device: str = setting("auto", help="cpu, cuda, or auto: cuda where there is one")
     strict: bool = setting(False, help="fail, after writing everything, if any utterance went through unchanged")

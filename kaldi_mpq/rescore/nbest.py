@@ -1,29 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
 """N-best rescoring of one lattice archive into another, batch by batch.
 
-Not here: which archives (`run`), the LM (`tree_scores`), the lattice algorithms (`native`, `lattice`).
+Not here: which archives (`run`), the LMs (`terms`), the lattice algorithms (`native`, `lattice`).
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from kaldi_mpq import native
-from kaldi_mpq.rescore.combine import combine
+from kaldi_mpq.native.kept_scores import KeptScores
+from kaldi_mpq.rescore.combine import combine, cost_changes
+from kaldi_mpq.rescore.fusion import Fusion
 from kaldi_mpq.rescore.lattice import LatticeOps
+from kaldi_mpq.rescore.terms import sentence_sums
 from kaldi_mpq.rescore.tree_scores import SentenceCosts
 
-__all__ = ["NbestRescorer", "Tally"]
+__all__ = ["Hypotheses", "NbestRescorer", "Tally"]
 
 log = logging.getLogger(__name__)
-
-# (lattice_offsets, word_offsets, words) -> costs
-HypothesisScorer = Callable[[np.ndarray, np.ndarray, np.ndarray], SentenceCosts]
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,91 @@ class Tally:
 
 
 @dataclass(frozen=True)
+class Hypotheses:
+    """The N best paths of B utterances, P paths of W words in all.
+
+    Args:
+      keys: (B), names of the utterances.
+      lattice_offsets: (B + 1,) int64, which paths are of which utterance.
+      word_offsets: (P + 1,) int64, which words are of which path.
+      words: (W,) int32.
+      graph, acoustic: (P,) total costs, unscaled.
+      old: costs of the language model inside the lattices.
+    """
+
+    keys: list[str]
+    lattice_offsets: np.ndarray
+    word_offsets: np.ndarray
+    words: np.ndarray
+    graph: np.ndarray
+    acoustic: np.ndarray
+    old: SentenceCosts
+
+    @classmethod
+    def concat(cls, parts: Sequence[Hypotheses]) -> Hypotheses:
+        """Return the utterances of one or more parts, one after the other."""
+
+        def joined(name: str) -> np.ndarray:
+            return np.r_[0, np.cumsum(np.concatenate([np.diff(getattr(part, name)) for part in parts]))]
+
+        def flat(name: str) -> np.ndarray:
+            return np.concatenate([getattr(part, name) for part in parts])
+
+        word, final = (np.concatenate([getattr(part.old, name) for part in parts]) for name in ("word", "final"))
+        keys = [key for part in parts for key in part.keys]
+        return cls(keys, joined("lattice_offsets"), joined("word_offsets"), flat("words"), flat("graph"),
+                   flat("acoustic"), SentenceCosts(word, final))  # fmt: skip
+
+    def one(self, index: int) -> Hypotheses:
+        """Return one of the utterances."""
+        paths = slice(self.lattice_offsets[index], self.lattice_offsets[index + 1])
+        word_offsets = self.word_offsets[paths.start : paths.stop + 1]
+        words = slice(word_offsets[0], word_offsets[-1])
+        return Hypotheses(
+            keys=[self.keys[index]],
+            lattice_offsets=np.array([0, paths.stop - paths.start]),
+            word_offsets=word_offsets - word_offsets[0],
+            words=self.words[words].copy(),  # copies, so that the rest can be forgotten
+            graph=self.graph[paths].copy(),
+            acoustic=self.acoustic[paths].copy(),
+            old=SentenceCosts(self.old.word[words].copy(), self.old.final[paths].copy()),
+        )
+
+    def impossible(self, costs: SentenceCosts) -> np.ndarray:
+        """Return (P,) bool, whether a path has no probability."""
+        return ~np.isfinite(sentence_sums(costs.word, self.word_offsets) + costs.final)
+
+    @property
+    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Which paths are of which utterance, which words of which path, and the words."""
+        return self.lattice_offsets, self.word_offsets, self.words
+
+    def owners(self, paths: np.ndarray) -> np.ndarray:
+        """Return the utterances, in 0..B-1, of which some of the paths, (P,) bool, are."""
+        return np.unique(np.searchsorted(self.lattice_offsets, np.flatnonzero(paths), side="right") - 1)
+
+
+# the costs of each term of the fusion
+TermsScorer = Callable[[Hypotheses], Sequence[SentenceCosts]]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the N-best search found in a batch of lattices.
+
+    Args:
+      positions: (B,) int64, places in the batch of the lattices that can be rescored.
+      lattices: these lattices, pruned.
+      paths, hypotheses: their best paths, as arcs and as words.
+    """
+
+    positions: np.ndarray
+    lattices: native.Lattices
+    paths: native.Paths
+    hypotheses: Hypotheses
+
+
+@dataclass(frozen=True)
 class NbestRescorer:
     """How lattices are rescored.
 
@@ -50,85 +135,140 @@ class NbestRescorer:
       n: paths per lattice.
       acoustic_scale: scale of acoustic costs for choosing them; what is written has the original scale.
       vocab_size: word ids at or above it make a lattice unusable.
-      weight: of the new language model.
-      old_lm: scores sentences with the old language model; None leaves graph costs as they are.
-      new_lm: scores sentences with the new one; None leaves graph costs as they are.
-      reading: how the old LM backs off, ``best`` or ``backoff``.
+      fusion: weights of the old language model and of the new ones; None leaves graph costs as they are.
+      old_lm: scores sentences with the old language model; None: it costs nothing.
+      score_terms: scores hypotheses with the new ones.
       ops: lattice operations, by k2 or native.
+      reading: how the old LM backs off, ``best`` or ``backoff``.
       keep_ali: False drops transition-ids.
       lattice_beam: lattices are pruned to it before the search; None: not at all.
+      keep_scores: return the costs of all hypotheses too.
     """
 
     n: int
     acoustic_scale: float
     vocab_size: int
-    weight: float
+    fusion: Fusion | None
     old_lm: native.OldLm | None
-    new_lm: HypothesisScorer | None
+    score_terms: TermsScorer | None
     ops: LatticeOps
     reading: str = "best"
     keep_ali: bool = True
     lattice_beam: float | None = None
+    keep_scores: bool = False
 
-    def rescore_archive(self, source: Path, target: Path, max_arcs: int = 500_000) -> Tally:
+    def rescore_archive(self, source: Path, target: Path, max_arcs: int = 500_000) -> tuple[Tally, list[KeptScores]]:
         """Rescore every lattice of ``source`` into ``target``, same keys in the same order.
 
+        Returns:
+          What was done; the kept scores of each batch, if they are kept.
         Raises:
           LatticeError: the archive is damaged; ``target`` is then not written.
         """
         total = Tally()
+        kept: list[KeptScores] = []
         with native.LatticeReader(str(source)) as reader, native.LatticeWriter(str(target)) as writer:
             for lattices in reader.batches(max_arcs=max_arcs):
-                rescored, tally = self.rescore(lattices)
+                rescored, tally, scores = self.rescore(lattices)
                 if rescored.keys != lattices.keys:
                     raise AssertionError(("keys changed", len(lattices), len(rescored)))
                 writer.write(rescored)
                 total += tally
-        return total
+                kept += [] if scores is None else [scores]
+        return total, kept
 
-    def rescore(self, lattices: native.Lattices) -> tuple[native.Lattices, Tally]:
-        """Return the rescored lattices, the unusable ones unchanged, in the order given."""
+    def rescore(self, lattices: native.Lattices) -> tuple[native.Lattices, Tally, KeptScores | None]:
+        """Return the rescored lattices, the unusable ones unchanged, in the order given; what was done; the scores."""
         reasons = native.check(lattices, self.vocab_size)
-        usable = np.flatnonzero([reason is None for reason in reasons])
-        done, faults = self._rescore_usable(lattices.select(usable))
-        for position, fault in faults.items():
-            reasons[usable[position]] = fault
-        for key, reason in zip(lattices.keys, reasons, strict=True):
-            if reason is not None:
-                log.warning("WARNING utterance %s goes through unchanged: %s", key, reason)
+        found = self.find(lattices, reasons)
+        new = self._new_costs(found.hypotheses)
+        bad = np.zeros(len(found.paths), bool)
+        for costs in new:
+            bad |= found.hypotheses.impossible(costs)
+        if bad.any():
+            for position in found.positions[found.hypotheses.owners(bad)]:
+                reasons[position] = "a new LM gives a path no probability"
+            found = self.find(lattices, reasons)
+            new = self._new_costs(found.hypotheses)
         unchanged = np.flatnonzero([reason is not None for reason in reasons])
-        rescored = np.flatnonzero([reason is None for reason in reasons])
-        order = np.argsort(np.concatenate([rescored, unchanged]), kind="stable")
-        merged = native.Lattices.concat([done.lattices, lattices.select(unchanged)]).select(order)
-        return merged, done.tally + Tally(utterances=len(lattices), passed_through=len(unchanged))
+        for position in unchanged:
+            log.warning("WARNING utterance %s goes through unchanged: %s", lattices.keys[position], reasons[position])
+        order = np.argsort(np.concatenate([found.positions, unchanged]), kind="stable")
+        left = lattices.select(unchanged)
+        merged = native.Lattices.concat([self._write(found, new), left]).select(order)
+        tally = self._tally(found, new) + Tally(utterances=len(lattices), passed_through=len(unchanged))
+        return merged, tally, self._kept(found.hypotheses, new, left).select(order) if self.keep_scores else None
 
-    def _rescore_usable(self, lattices: native.Lattices) -> tuple[_Done, dict[int, str]]:
-        """Return the rescored lattices and, for those left out, position -> reason."""
+    def find(self, lattices: native.Lattices, reasons: list[str | None]) -> Found:
+        """Return the N best paths of the lattices that have no reason against them, with the old LM's costs.
+
+        Args:
+          reasons: why a lattice cannot be used, None where it can; those with a word that the old LM lacks get theirs.
+        """
+        positions = np.flatnonzero([reason is None for reason in reasons])
+        usable = lattices.select(positions)
         if self.lattice_beam is not None:
-            lattices = self.ops.prune(lattices, self.lattice_beam, self.acoustic_scale)
-        paths = self.ops.nbest(lattices, self.n, self.acoustic_scale)
+            usable = self.ops.prune(usable, self.lattice_beam, self.acoustic_scale)
+        paths = self.ops.nbest(usable, self.n, self.acoustic_scale)
+        hypotheses = self._hypotheses(usable, paths)
+        impossible = hypotheses.impossible(hypotheses.old)
+        if not impossible.any():
+            return Found(positions, usable, paths, hypotheses)
+        for position in positions[hypotheses.owners(impossible)]:
+            reasons[position] = "the old LM gives a path no probability"
+        return self.find(lattices, reasons)
+
+    def _hypotheses(self, lattices: native.Lattices, paths: native.Paths, scored: bool = True) -> Hypotheses:
         word_offsets, words = paths.words(lattices)
-        old = self._old_costs(word_offsets, words)
-        impossible = ~np.isfinite(_sentence_sums(old.word, word_offsets) + old.final)
-        if impossible.any():
-            return self._without(
-                lattices, np.searchsorted(paths.lattice_offsets, np.flatnonzero(impossible), side="right") - 1
-            )
-        new = self.new_lm(paths.lattice_offsets, word_offsets, words) if self.new_lm else old
-        arcs = paths.arcs
-        arc_graph, final_graph = combine(
-            lattices.arc_graph[arcs], lattices.final_graph[paths.final_state], lattices.arc_word[arcs] > 0,
-            (old.word, old.final), (new.word, new.final), self.weight if self.new_lm else 0.0,
-        )  # fmt: skip
-        result = native.path_lattices(lattices, paths, arc_graph, final_graph)
-        tally = Tally(
-            hypotheses=len(paths),
-            words=len(words),
-            evaluations=new.evaluations,
-            frames=int(np.diff(lattices.arc_tid_offsets)[arcs[_first_paths(paths)]].sum()),
-            coverage=self._coverage(lattices, paths),
+        nothing = SentenceCosts(np.zeros(len(words)), np.zeros(len(word_offsets) - 1))
+        old = self._old_costs(word_offsets, words) if self.old_lm is not None and scored else nothing
+        return Hypotheses(
+            list(lattices.keys), paths.lattice_offsets, word_offsets, words, paths.graph, paths.acoustic, old
         )
-        return _Done(result if self.keep_ali else _without_tids(result), tally), {}
+
+    def _new_costs(self, hypotheses: Hypotheses) -> Sequence[SentenceCosts]:
+        return self.score_terms(hypotheses) if self.score_terms is not None else []
+
+    def _write(self, found: Found, new: Sequence[SentenceCosts]) -> native.Lattices:
+        """Return the paths as lattices with their new graph costs."""
+        lattices, paths = found.lattices, found.paths
+        arc_graph, final_graph = lattices.arc_graph[paths.arcs], lattices.final_graph[paths.final_state]
+        if self.fusion is not None and not self.fusion.changes_nothing:
+            changes = cost_changes(self.fusion, found.hypotheses.old, new)
+            arc_graph, final_graph = combine(arc_graph, final_graph, lattices.arc_word[paths.arcs] > 0, changes)
+        result = native.path_lattices(lattices, paths, arc_graph, final_graph)
+        return result if self.keep_ali else _without_tids(result)
+
+    def _tally(self, found: Found, new: Sequence[SentenceCosts]) -> Tally:
+        return Tally(
+            hypotheses=len(found.paths),
+            words=len(found.hypotheses.words),
+            evaluations=sum(costs.evaluations for costs in new),
+            frames=int(np.diff(found.lattices.arc_tid_offsets)[found.paths.arcs[_first_paths(found.paths)]].sum()),
+            coverage=self._coverage(found.lattices, found.paths),
+        )
+
+    def _kept(self, scored: Hypotheses, new: Sequence[SentenceCosts], left: native.Lattices) -> KeptScores:
+        """Return the scores of the rescored utterances, and of those that were ``left`` the costs that they keep."""
+        rest = self._hypotheses(left, self.ops.nbest(left, self.n, self.acoustic_scale), scored=False)
+        terms = np.array([sentence_sums(costs.word, scored.word_offsets) + costs.final for costs in new])
+        parts = []
+        for one, costs in ((scored, terms), (rest, np.zeros((len(new), len(rest.graph))))):
+            old = sentence_sums(one.old.word, one.word_offsets) + one.old.final
+            parts.append(
+                KeptScores(
+                    keys=np.array(one.keys, str),
+                    unchanged=np.full(len(one.keys), one is rest),
+                    lattice_offsets=one.lattice_offsets,
+                    word_offsets=one.word_offsets,
+                    words=one.words,
+                    graph=one.graph,
+                    acoustic=one.acoustic,
+                    old=old,
+                    terms=costs.reshape(len(new), len(one.graph)),
+                )
+            )
+        return KeptScores.concat(parts)
 
     def _coverage(self, lattices: native.Lattices, paths: native.Paths) -> float:
         """Return the sum over lattices of the share of their probability that their paths hold."""
@@ -140,41 +280,19 @@ class NbestRescorer:
         held = np.logaddexp.reduceat(path_logp, paths.lattice_offsets[:-1][has_paths])
         return float(np.exp(np.minimum(held - total_logp[has_paths], 0.0)).sum())
 
-    def _without(self, lattices: native.Lattices, positions: np.ndarray) -> tuple[_Done, dict[int, str]]:
-        """Rescore all lattices but those at ``positions``, which hold a word that the old LM does not know."""
-        bad = np.unique(positions)
-        kept = np.setdiff1d(np.arange(len(lattices)), bad)
-        done, faults = self._rescore_usable(lattices.select(kept))
-        return done, {int(b): "the old LM gives a path no probability" for b in bad} | {
-            int(kept[i]): why for i, why in faults.items()
-        }
-
     def _old_costs(self, word_offsets: np.ndarray, words: np.ndarray) -> SentenceCosts:
         """Return the old LM's costs per word; what the cheapest path saves over backing off is put at the sentence end.
 
         Two hypotheses that begin alike must cost alike until they part, because they share arcs in the output.
         """
-        if self.old_lm is None:
-            return SentenceCosts(np.zeros(len(words)), np.zeros(len(word_offsets) - 1))
         word, final = self.old_lm.score(word_offsets, words, reading="backoff")
         if self.reading == "best":
             best_word, best_final = self.old_lm.score(word_offsets, words, reading="best")
-            backed_off = _sentence_sums(word, word_offsets)
+            backed_off = sentence_sums(word, word_offsets)
             possible = np.isfinite(backed_off)
-            best = _sentence_sums(best_word, word_offsets) + best_final
+            best = sentence_sums(best_word, word_offsets) + best_final
             final = np.where(possible, best - np.where(possible, backed_off, 0.0), np.inf)
         return SentenceCosts(word, final)
-
-
-@dataclass(frozen=True)
-class _Done:
-    lattices: native.Lattices
-    tally: Tally
-
-
-def _sentence_sums(word: np.ndarray, word_offsets: np.ndarray) -> np.ndarray:
-    """Return (P,) sums of each sentence's word costs; infinite where a word is impossible."""
-    return np.where(np.diff(word_offsets) > 0, np.add.reduceat(np.r_[word, 0.0], word_offsets[:-1]), 0.0)
 
 
 def _first_paths(paths: native.Paths) -> np.ndarray:

@@ -41,7 +41,7 @@ class OpenTerm:
       term: what the fusion says of it.
       model: the neural model, or the n-gram.
       backward: it reads sentences from their end.
-      normalizer: of a neural model, made once.
+      normalizer: of a neural model, made once; it may say that there is nothing to normalise.
     """
 
     term: Term
@@ -83,11 +83,12 @@ class OpenTerm:
         )
 
 
-def open_terms(fusion: Fusion, words: Path, device: torch.device) -> list[OpenTerm]:
+def open_terms(fusion: Fusion, words: Path, device: torch.device, normalize: bool = True) -> list[OpenTerm]:
     """Return the language models of a fusion, in its order.
 
     Args:
       words: the words.txt of the lattices, whose ids every model must have.
+      normalize: of neural models, see `make_normalizer`.
     Raises:
       MissingInputError: naming every model that is not there.
       VocabularyError, ModelFileError, OldLmError: a model of other words, or damaged.
@@ -100,7 +101,7 @@ def open_terms(fusion: Fusion, words: Path, device: torch.device) -> list[OpenTe
             ids = {word: number for number, word in enumerate(read_words(words))}
             opened.append(OpenTerm(term, native.open_old_lm(term.lm, ids), bool(term.backward)))
         else:
-            opened.append(_open_neural(term, words, device))
+            opened.append(_open_neural(term, words, device, normalize))
     return opened
 
 
@@ -112,7 +113,7 @@ def is_ngram(path: Path) -> bool:
         return stream.read(9)[8:] != b"{"  # a packed model's header begins there
 
 
-def _open_neural(term: Term, words: Path, device: torch.device) -> OpenTerm:
+def _open_neural(term: Term, words: Path, device: torch.device, normalize: bool) -> OpenTerm:
     model = open_lm(term.lm).to(device)
     lattice_vocabulary(words, term.lm, model.config)
     backward = model.config.backward
@@ -122,7 +123,7 @@ def _open_neural(term: Term, words: Path, device: torch.device) -> OpenTerm:
                           found=kinds[backward], hint="what does the fusion's backward: say?")  # fmt: skip
     if backward:
         log.info("%s is a backward model: it reads sentences from their end", term.lm)
-    return OpenTerm(term, model, backward, make_normalizer(model))
+    return OpenTerm(term, model, backward, make_normalizer(model, normalize))
 
 
 def reversed_positions(word_offsets: np.ndarray) -> np.ndarray:

@@ -7,12 +7,13 @@ Not here: the tree (`prefix_tree`) and what is done with the costs (`combine`).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
 from kaldi_mpq.lm.model import LanguageModel
-from kaldi_mpq.lm.normalizer import next_word_logps
+from kaldi_mpq.lm.normalizer import Normalizer, make_normalizer
 from kaldi_mpq.rescore.prefix_tree import PrefixTree, build_tree, group_by_nodes
 
 __all__ = ["SentenceCosts", "score_hypotheses"]
@@ -35,7 +36,13 @@ class SentenceCosts:
 
 @torch.inference_mode()
 def score_hypotheses(
-    model: LanguageModel, lattice_offsets: np.ndarray, word_offsets: np.ndarray, words: np.ndarray, batch_tokens: int
+    model: LanguageModel,
+    lattice_offsets: np.ndarray,
+    word_offsets: np.ndarray,
+    words: np.ndarray,
+    batch_tokens: int,
+    start: Any = None,
+    normalizer: Normalizer | None = None,
 ) -> SentenceCosts:
     """Return the model's costs of every word and sentence end of the hypotheses of B lattices.
 
@@ -44,7 +51,10 @@ def score_hypotheses(
       word_offsets: (P + 1,) int64, which words are of which hypothesis.
       words: (W,) word ids below the model's vocabulary size.
       batch_tokens: distinct histories in memory at a time.
+      start: the model's states of B histories, from which the hypotheses of each lattice start; None: from nothing.
+      normalizer: what `make_normalizer` made of the model; None: it is made for this call.
     """
+    normalizer = normalizer or make_normalizer(model)
     word_cost = np.empty(len(words))
     final_cost = np.empty(len(word_offsets) - 1)
     evaluations = 0
@@ -52,23 +62,29 @@ def score_hypotheses(
         first, last = lattice_offsets[begin], lattice_offsets[end]
         offsets = word_offsets[first : last + 1]
         inside = slice(offsets[0], offsets[-1])
-        tree = build_tree(offsets - offsets[0], words[inside])
-        edge, stop = _score_tree(model, tree)
+        roots = None if start is None else np.repeat(np.arange(end - begin), np.diff(lattice_offsets[begin : end + 1]))
+        tree = build_tree(offsets - offsets[0], words[inside], roots)
+        edge, stop = _score_tree(model, normalizer, tree, start, begin)
         word_cost[inside] = edge[tree.node_of_word]
         final_cost[first:last] = stop[tree.end_node]
         evaluations += tree.num_nodes
     return SentenceCosts(word_cost, final_cost, evaluations)
 
 
-def _score_tree(model: LanguageModel, tree: PrefixTree) -> tuple[np.ndarray, np.ndarray]:
-    """Return the cost of the edge into each node, the root's 0, and of ending there, (num_nodes,) each.
+def _score_tree(
+    model: LanguageModel, normalizer: Normalizer, tree: PrefixTree, start: Any, first: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the cost of the edge into each node, a root's 0, and of ending there, (num_nodes,) each.
+
+    The tree's roots start from ``start[first]``, ``start[first + 1]``, ...; or from nothing.
 
     States advance level by level; the output layer then sees the hidden vectors of all nodes at once, because products
     of large matrices are the fast ones.
     """
     device = model.output.bias.device
-    root = torch.zeros(1, dtype=torch.int64, device=device)
-    hidden, state = model.advance(model.start(1), root, root + model.config.bos)
+    roots = torch.arange(tree.num_nodes - sum(len(level.words) for level in tree.levels), device=device)
+    before, rows = (model.start(1), roots) if start is None else (start, roots + first)
+    hidden, state = model.advance(before, rows, torch.full_like(roots, model.config.bos))
     hiddens, parents, words = [hidden], [], []
     above = 0
     for level in tree.levels:
@@ -79,9 +95,8 @@ def _score_tree(model: LanguageModel, tree: PrefixTree) -> tuple[np.ndarray, np.
         above = level.first
     ends = torch.from_numpy(np.unique(tree.end_node)).to(device)
     rows, asked = torch.cat([*parents, ends]), torch.cat([*words, torch.full_like(ends, model.config.eos)])
-    logps = next_word_logps(torch.cat(hiddens), rows, asked, model.output_weight, model.output.bias)
-    costs = -logps.double().cpu().numpy()
-    edges = tree.num_nodes - 1
+    costs = -normalizer.logps(torch.cat(hiddens), rows, asked).double().cpu().numpy()
+    edges = tree.num_nodes - len(roots)
     stop = np.full(tree.num_nodes, np.inf)
     stop[ends.cpu().numpy()] = costs[edges:]
-    return np.concatenate([[0.0], costs[:edges]]), stop
+    return np.concatenate([np.zeros(len(roots)), costs[:edges]]), stop

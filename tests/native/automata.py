@@ -90,6 +90,6 @@ def search(lattices, model: Table, **options: Any):
     batch = Searches.batch(lattices)
     for i in range(len(lattices)):
         searches.add(i, batch, i, model.start(i))
-    while len(questions := searches.ask()):
+    while len(questions := searches.ask(range(len(lattices)))):
         searches.answer(*model.read(questions.owners, questions.states, questions.words))
     return searches.take(range(len(lattices)), lattices.keys)

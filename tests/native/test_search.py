@@ -121,11 +121,29 @@ def test_lattices_that_are_not_prepared_are_refused(text):
         search(build(parse(text)), Table([{}], [0.0]))
 
 
+def test_only_those_asked_go_on():
+    """A search that is not named waits, and ends as if it had not."""
+    lattices = build(*(parse("0 1 1 1,2,3\n1 0,0,", f"utt-{i}") for i in range(2)))
+    model = Table([{1: (0, 0.5)}], [0.0])
+    searches, batch = Searches(1.0, 8.0), Searches.batch(lattices)
+    for i in range(2):
+        searches.add(i, batch, i, 0)
+    for number in (0, 1):
+        while len(questions := searches.ask([number])):
+            assert set(questions.owners) == {number}
+            searches.answer(*model.read(questions.owners, questions.states, questions.words))
+        assert searches.done() == list(range(number + 1))
+    out = searches.take([0, 1], lattices.keys)
+    assert readable(out, 0) == readable(out, 1) == [((1,), (3,), 1.5, 2.0)]
+    with pytest.raises(IndexError):
+        searches.ask([0])
+
+
 def test_answers_must_fit_the_questions():
     """As many as there are questions, and no NaN."""
     searches = Searches(1.0, 8.0)
     searches.add(0, Searches.batch(build(parse("0 1 1 1,2,3\n1 0,0,"))), 0, 0)
-    assert len(searches.ask()) == 1
+    assert len(searches.ask([0])) == 1
     with pytest.raises(ValueError, match="elements"):
         searches.answer(np.zeros(2, np.int32), np.zeros(2, np.float32))
     with pytest.raises(ValueError, match="NaN"):

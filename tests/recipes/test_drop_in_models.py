@@ -74,7 +74,7 @@ def test_what_is_imported_is_imported_again_when_it_must_be(ask, recipe):
     assert [imports("two.pt", fails="lm import"), imports("two.pt"), imports("two.pt")] == [1, 1, 0]
 
 
-@pytest.mark.parametrize("drop_in", [PRUNED, EXACT], ids=lambda one: one.name)
+@pytest.mark.parametrize("drop_in", [PRUNED, EXACT, NBEST], ids=lambda one: one.name)
 def test_only_an_rnnlm_is_not_normalised_unless_asked(ask, rnnlm, drop_in):
     """Kaldi's default is its own models' alone, and said; ours are probabilities whatever is asked."""
     for lm, options, expected in (

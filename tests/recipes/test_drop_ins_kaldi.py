@@ -216,6 +216,13 @@ def test_the_unpruned_scripts_do_what_kaldis_do(pair, best_paths, script):
     check_same(theirs, ours, best_paths, 1e-3)
 
 
+def test_the_nbest_script_does_what_kaldis_does(pair, best_paths):
+    """With the same RNNLM, which Kaldi's script has no option to normalise: the same best paths and costs."""
+    words = ("--cmd", "run.pl", "--N", "5", "--skip-scoring", "true", "0.4")
+    theirs, ours = pair("rnnlm/lmrescore_nbest.sh", *words, "data/lang_carpa", RNNLM, "data/ihm/eval", ONE_JOB)
+    check_same(theirs, ours, best_paths, 5e-3)
+
+
 @pytest.fixture(scope="module")
 def model_pt(ami) -> list[str]:
     """A small random Transformer of Kaldi's own class, as its training saves one; the options that say its sizes."""

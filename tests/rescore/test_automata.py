@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from kaldi_mpq import native
+from kaldi_mpq.lm.carried import Carried, carried
 from kaldi_mpq.native.search import END
 from kaldi_mpq.pack.load import open_lm
 from kaldi_mpq.rescore.automata import NeuralAutomaton, NgramAutomaton, WeightedSum
@@ -20,9 +21,9 @@ def model(request, make_lm):
     return open_lm(make_lm(model=request.param))
 
 
-def read_sentence(automaton, words, owner: int = 0) -> list[float]:
+def read_sentence(automaton, words, owner: int = 0, context=None) -> list[float]:
     """Return the costs of a sentence's words and end, read one by one."""
-    state, costs = automaton.start(owner), []
+    state, costs = automaton.start(owner, context), []
     for word in [*words, END]:
         following, cost = automaton.read(*(np.array([value], np.int32) for value in (owner, state, word)))
         state = int(following[0])
@@ -31,10 +32,10 @@ def read_sentence(automaton, words, owner: int = 0) -> list[float]:
 
 
 @torch.no_grad()
-def whole(model, words, normalize: bool = True) -> list[float]:
-    """Return the same by one call of the model."""
-    hidden, _ = model(torch.tensor([[model.config.bos, *words]]))
-    logits = model.logits(hidden)[0]
+def whole(model, words, normalize: bool = True, before=()) -> list[float]:
+    """Return the same by one call of the model, after what was fed before."""
+    hidden, _ = model(torch.tensor([[*before, model.config.bos, *words]]))
+    logits = model.logits(hidden)[0, len(before) :]
     scores = torch.log_softmax(logits, dim=1) if normalize else logits
     return [-float(scores[i, word]) for i, word in enumerate([*words, model.config.eos])]
 
@@ -144,6 +145,81 @@ def test_ngrams_cost_what_sentences_cost(tmp_path):
         automaton = NgramAutomaton(lm)
         for words, costs in zip(rows.lists, rows.costs(lm, "backoff")):
             np.testing.assert_allclose(read_sentence(automaton, words), costs, rtol=1e-5)
+
+
+SAID = [[[3, 4, 5], [], [7]], [], [[2, 2, 2], [4]]]  # sentences of three conversations
+
+
+def said(model, row: int) -> list[int]:
+    """Return what a model was fed in a conversation."""
+    return [token for words in SAID[row] for token in (model.config.bos, *words)]
+
+
+def conversations(model) -> Carried:
+    """Return what the conversations have left a model with."""
+    contexts = carried(model, len(SAID), 70)
+    for row, sentences in enumerate(SAID):
+        for words in sentences:
+            contexts.feed(np.array([row]), [np.array(words, np.int32)])
+    return contexts
+
+
+def context_of(automaton, contexts: Carried, row: int):
+    """Return what a sentence of a conversation starts from."""
+    return {automaton: contexts.states(np.array([row]), np.array([12]))}
+
+
+@pytest.mark.parametrize("order", [0, 20])
+def test_in_context_costs_are_those_after_what_was_said(model, order):
+    """One pass over conversation and sentence costs the same; sentences without context beside them cost as ever."""
+    automaton, contexts = NeuralAutomaton(model, order), conversations(model)
+    for owner, words in enumerate(sentences(model)):
+        row = owner % 4
+        context, before = (context_of(automaton, contexts, row), said(model, row)) if row < 3 else (None, ())
+        found = read_sentence(automaton, words, owner, context)
+        np.testing.assert_allclose(found, whole(model, words, before=before), atol=5e-4)
+
+
+@pytest.mark.parametrize("order", [0, 1, 2, 4])
+def test_what_follows_from_a_context_is_its_owners_alone(model, order):
+    """No state is shared, and all rows are given back with the owner, those of the context too."""
+    automaton, contexts = NeuralAutomaton(model, order), conversations(model)
+    rows = automaton.rows
+    for owner in (5, 6):
+        read_sentence(automaton, [1, 2, 1], owner, context_of(automaton, contexts, 0))
+    held, evaluations = automaton.rows, automaton.evaluations
+    states = [automaton.start(owner, context_of(automaton, contexts, 0)) for owner in (5, 6)]
+    assert automaton.start(5) not in states and states[0] != states[1]
+    automaton.release(5)
+    assert automaton.rows == rows + (held - rows) // 2
+    automaton.release(6)
+    assert automaton.rows == rows
+    first = read_sentence(automaton, [1, 2, 1], 5, context_of(automaton, contexts, 0))
+    other = read_sentence(automaton, [1, 2, 1], 6, context_of(automaton, contexts, 2))
+    assert automaton.rows <= held and automaton.evaluations == 2 * evaluations
+    assert abs(first[0] - other[0]) > 1e-3
+
+
+def test_contexts_go_on_when_rows_are_added(model):
+    """More conversations and histories than there were rows at first: the last one costs what it should."""
+    automaton, contexts = NeuralAutomaton(model, 0), conversations(model)
+    for owner in range(60):
+        state = automaton.start(owner, context_of(automaton, contexts, 0))
+        owners = np.full(30, owner, np.int32)
+        states, _ = automaton.read(owners, np.full(30, state, np.int32), np.arange(1, 31, dtype=np.int32))
+        costs = automaton.read(owners, states, np.full(30, END, np.int32))[1]
+    np.testing.assert_allclose(costs[29], whole(model, [30], before=said(model, 0))[-1], atol=5e-4)
+
+
+def test_a_weighted_sum_hands_on_the_context(model, tmp_path):
+    """To the terms that carry anything on; an n-gram begins anew."""
+    files = LmFiles(tmp_path)
+    lm = native.open_old_lm(files.write_arpa(), files.words)
+    neural, contexts = NeuralAutomaton(model, 0), conversations(model)
+    total = WeightedSum([(NgramAutomaton(lm), 1.0), (neural, 0.5)])
+    found = read_sentence(total, [2, 3], 0, context_of(neural, contexts, 2))
+    new, old = whole(model, [2, 3], before=said(model, 2)), read_sentence(NgramAutomaton(lm), [2, 3])
+    np.testing.assert_allclose(found, [a + 0.5 * b for a, b in zip(old, new)], atol=5e-4)
 
 
 def test_a_weighted_sum_adds_its_terms(model, tmp_path):

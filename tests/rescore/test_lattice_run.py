@@ -107,11 +107,12 @@ def test_only_graph_costs_change(small, settings, tmp_path):
             assert new and all(old[path] == pytest.approx(acoustic, abs=1e-3) for path, acoustic in new.items())
 
 
-def test_exact_composition_agrees_with_nbest(small, settings, lang, lm, tmp_path):
+@pytest.mark.parametrize("normalize", [True, False])
+def test_exact_composition_agrees_with_nbest(small, settings, lang, lm, tmp_path, normalize):
     """With whole histories, every path costs in the lattice what it costs in the list of all paths."""
-    rescore_lattices(settings(exact=True, max_ngram_order=0, weight=0.75))
+    rescore_lattices(settings(exact=True, max_ngram_order=0, weight=0.75, normalize=normalize))
     listed = NbestSettings(in_dir=small, out_dir=tmp_path / "listed", lm=lm, old_lang=lang, n=301, threads=1,
-                           weight=0.75, use_phi=True)  # fmt: skip
+                           weight=0.75, use_phi=True, normalize=normalize)  # fmt: skip
     rescore_nbest(listed)
     for lattice, paths in zip(read(tmp_path / "out"), read(tmp_path / "listed")):
         for i in range(len(lattice)):

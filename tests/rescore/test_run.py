@@ -5,42 +5,21 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
-import shutil
 
 import numpy as np
 import pytest
-import torch
 
 from kaldi_mpq import native
+from kaldi_mpq.artefact import read_json
 from kaldi_mpq.errors import ConfigError, LatticeError, MissingInputError
-from kaldi_mpq.lm.checkpoint import save_lm
-from kaldi_mpq.lm.model import ModelConfig, build
+from kaldi_mpq.native.kept_scores import KeptScores
+from kaldi_mpq.rescore.fusion import Fusion, Term
 from kaldi_mpq.rescore.run import rescore_nbest
 from kaldi_mpq.rescore.settings import NbestSettings
-from kaldi_mpq.text.vocab import Vocabulary
-
-
-@pytest.fixture(scope="module")
-def lang(sample):
-    """The lang directory whose LM is inside the lattices."""
-    return sample / "data" / "lang_tg"
-
-
-@pytest.fixture(scope="module")
-def decode(sample):
-    """A decode directory of two jobs."""
-    return sample / "exp" / "chain" / "tdnn" / "decode_dev_tg"
-
-
-@pytest.fixture(scope="module")
-def lm(lang, tmp_path_factory):
-    """A small untrained LSTM over the lang directory's words."""
-    torch.manual_seed(0)
-    words = Vocabulary.read(lang / "words.txt")
-    path = tmp_path_factory.mktemp("lm")
-    save_lm(path, build(ModelConfig("lstm", len(words), words.bos, words.eos, words.unk, 8, 8, 1)), {})
-    shutil.copy(lang / "words.txt", path / "words.txt")
-    return path
+from kaldi_mpq.score.run import score_wer
+from kaldi_mpq.score.settings import TuneSettings, WerSettings
+from kaldi_mpq.score.tune import tune_weights
+from tests.native.random_lattices import readable
 
 
 def read(directory) -> list[native.Lattices]:
@@ -94,6 +73,53 @@ def test_weight_zero_keeps_kaldis_best_paths(decode, lang, lm, tmp_path, kaldi):
         np.testing.assert_allclose(*costs, rtol=1e-5, atol=1e-3)
 
 
+def costs_of(directory) -> dict[tuple, float]:
+    """Return (utterance, words, transition-ids) -> graph cost of every path of a directory's lattices."""
+    found = {}
+    for lattices in read(directory):
+        for i, key in enumerate(lattices.keys):
+            found |= {(key, *row[:2]): row[2] for row in readable(lattices, i)}
+    return found
+
+
+def test_fusion_is_the_sum_of_its_terms(decode, lang, make_lm, sample, tmp_path):
+    """Each path changes by the weighted sum of what each model, forward, backward or n-gram, changes it by alone."""
+    back, arpa = make_lm(2, backward=True), sample / "data" / "local" / "lm" / "ami.o3g.kn.arpa.gz"
+    usual = {"in_dir": decode, "old_lang": lang, "n": 3, "threads": 1}
+    terms = (Term(make_lm(1), 0.5), Term(back, 0.25), Term(arpa, -0.5))
+    Fusion(0.75, terms, 1.5).write(tmp_path / "fusion.yaml")
+    rescore_nbest(NbestSettings(**usual, out_dir=tmp_path / "all", fusion=tmp_path / "fusion.yaml", keep_scores=True))
+    rescore_nbest(NbestSettings(**usual, out_dir=tmp_path / "none", lm=back, weight=0.0))
+    before, total = (costs_of(tmp_path / name) for name in ("none", "all"))
+    expected = {path: cost - 1.5 * sum(word > 0 for word in path[1]) for path, cost in before.items()}
+    for i, term in enumerate(terms):
+        single = Fusion(0.75 / 3, (Term(term.lm, term.weight),))
+        single.write(tmp_path / f"{i}.yaml")
+        rescore_nbest(NbestSettings(**usual, out_dir=tmp_path / f"{i}", fusion=tmp_path / f"{i}.yaml"))
+        alone = costs_of(tmp_path / f"{i}")
+        expected = {path: cost + alone[path] - before[path] for path, cost in expected.items()}
+    assert expected.keys() == total.keys() and len(total) > 40
+    np.testing.assert_allclose([total[path] for path in expected], list(expected.values()), atol=2e-3)
+
+
+def test_kept_scores_are_those_of_the_lattices_written(decode, lang, lm, tmp_path):
+    """Graph - w OLD + w NEW of scores.J.npz are the costs in lat.J.gz; without the option older ones are removed."""
+    usual = NbestSettings(in_dir=decode, out_dir=tmp_path, lm=lm, old_lang=lang, n=5, threads=1, keep_scores=True)
+    rescore_nbest(usual)
+    costs = costs_of(tmp_path)
+    for job, lattices in enumerate(read(tmp_path), start=1):
+        kept = KeptScores.load(tmp_path / f"scores.{job}.npz")
+        assert list(kept.keys) == lattices.keys
+        assert kept.info["fusion"] == usual.make_fusion().to_dict()
+        new = kept.graph - 0.5 * kept.old + 0.5 * kept.terms[0]
+        for i, key in enumerate(lattices.keys):
+            here = slice(kept.lattice_offsets[i], kept.lattice_offsets[i + 1])
+            written = [cost for path, cost in costs.items() if path[0] == key]
+            np.testing.assert_allclose(sorted(new[here]), sorted(written), rtol=1e-5, atol=1e-3)
+    rescore_nbest(dataclasses.replace(usual, keep_scores=False, job=1))
+    assert [path.name for path in tmp_path.glob("scores.*")] == ["scores.2.npz"]
+
+
 def test_utterances_that_pass_through_are_equivalent_for_kaldi(decode, lang, lm, tmp_path, kaldi):
     """A lattice with a word beyond the vocabulary is written as it was read."""
     lattices = read(decode)[0].select([0, 1, 2])
@@ -141,3 +167,21 @@ def test_bad_settings_are_refused_before_anything_is_written(decode, lang, lm, t
             NbestSettings(in_dir=decode, out_dir=tmp_path / "out", lm=tmp_path / "no-lm", old_lang=tmp_path / "no-lang")
         )
     assert not (tmp_path / "out").exists()
+
+
+def test_tuned_error_rate_is_that_of_lattices_rescored_with_the_tuned_weights(decode, lang, make_lm, sample, tmp_path):
+    """Kept scores and a search on the one side, the LMs again, lattices and their best paths on the other."""
+    usual = {"in_dir": decode, "old_lang": lang, "n": 10, "threads": 1}
+    models = {"lm": make_lm(4), "source_lm": sample / "data/local/lm/ami.o3g.kn.arpa.gz", "weight": 0.25}
+    rescore_nbest(NbestSettings(**usual, **models, out_dir=tmp_path / "kept", keep_scores=True))
+    words, data = lang / "words.txt", sample / "data" / "dev"
+    tune_weights(TuneSettings(tmp_path / "tune", words, f"{data}={tmp_path / 'kept'}", plot=False))
+    best = read_json(tmp_path / "tune" / "tune.json")["best"]
+    fusion = tmp_path / "tune" / "fusion.yaml"
+    rescore_nbest(NbestSettings(**usual, out_dir=tmp_path / "again", fusion=fusion))
+    point = {"min_lmwt": int(best["lmwt"]), "max_lmwt": int(best["lmwt"]), "word_ins_penalty": (0.0,)}
+    score_wer(WerSettings(tmp_path / "wer", words, f"{data}={tmp_path / 'again'}", scorer="kaldialign", **point))
+    found = read_json(tmp_path / "wer" / "wer.json")["sets"]["dev"]
+    names = ("errors", "substitutions", "deletions", "insertions", "ref_words", "utterances")
+    assert {name: found[name] for name in names} == {name: best["dev"][name] for name in names}
+    assert best["dev"]["errors"] <= read_json(tmp_path / "tune" / "tune.json")["before"]["dev"]["errors"]

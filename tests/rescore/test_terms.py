@@ -47,6 +47,25 @@ def test_a_backward_models_cost_is_that_of_the_sentence_from_its_end(lang, make_
     assert not costs.word.any()
 
 
+@pytest.mark.parametrize("model", ["lstm", "transformer"])
+def test_without_normalisation_logits_are_the_log_probabilities(lang, make_lm, model):
+    """Each word and end costs minus its logit in one pass over the sentence; normalised, it costs something else."""
+    lm = make_lm(4, model)
+    fusion = Fusion(1.0, (Term(lm, 1.0),))
+    raw, usual = (open_terms(fusion, lang / "words.txt", CPU, normalize)[0] for normalize in (False, True))
+    lattices, offsets, words = hypotheses(np.random.default_rng(1))
+    costs, normalized = (term.score(lattices, offsets, words, 100) for term in (raw, usual))
+    config = raw.model.config
+    for i in range(len(offsets) - 1):
+        sentence = words[offsets[i] : offsets[i + 1]].tolist()
+        with torch.no_grad():
+            logits = raw.model.logits(raw.model(torch.tensor([[config.bos, *sentence]]))[0])[0].double()
+        expected = [-float(logits[at, word]) for at, word in enumerate([*sentence, config.eos])]
+        found = [*costs.word[offsets[i] : offsets[i + 1]], costs.final[i]]
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert np.abs(costs.final - normalized.final).min() > 0.1
+
+
 def test_a_model_is_not_used_in_the_other_direction(lang, make_lm):
     """A fusion that calls a forward model backward, or the reverse, is refused; silence is no claim."""
     back, forward = make_lm(1, backward=True), make_lm(1)

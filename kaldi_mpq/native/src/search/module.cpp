@@ -33,13 +33,20 @@ class Searches {
     places_[number] = {std::move(batch), index, std::make_unique<Composer>(lattice, options_, start), 0};
   }
 
-  py::tuple ask() {
+  // What some of the searches must know; the others wait.
+  py::tuple ask(const std::vector<int32_t>& numbers) {
+    std::vector<uint8_t> goes_on(places_.size(), 0);
+    for (const int32_t number : numbers) {
+      if (number < 0 || number >= static_cast<int32_t>(places_.size()) || !places_[number].composer)
+        throw py::index_error("no search of this number");
+      goes_on[number] = 1;
+    }
     std::vector<int32_t> owners, states, words;
     std::vector<Question> questions;
     {
       py::gil_scoped_release release;
       for (size_t place = 0; place < places_.size(); ++place) {
-        if (!places_[place].composer) continue;
+        if (!goes_on[place]) continue;
         questions.clear();
         places_[place].composer->ask(questions);
         places_[place].asked = static_cast<int64_t>(questions.size());
@@ -186,7 +193,7 @@ PYBIND11_MODULE(_search, m) {
            py::arg("max_arcs"), py::arg("growth"), py::arg("frontier"))
       .def("add", &Searches::add, py::arg("number"), py::arg("batch"), py::arg("index"),
            py::arg("start"))
-      .def("ask", &Searches::ask)
+      .def("ask", &Searches::ask, py::arg("numbers"))
       .def("answer", &Searches::answer, py::arg("next"), py::arg("cost"))
       .def("done", &Searches::done)
       .def("take", &Searches::take, py::arg("places"))
