@@ -43,6 +43,7 @@ COMMANDS: dict[str, Command] = {
     "lm export-kaldi": Command(
         "kaldi_mpq.lm.settings:ExportSettings", "kaldi_mpq.lm.kaldi_rnnlm.exporter:export_kaldi_rnnlm"
     ),
+    "search": Command("kaldi_mpq.search.settings:SearchSettings", "kaldi_mpq.search.run:search_bits"),
     "fit": Command("kaldi_mpq.fit.settings:FitSettings", "kaldi_mpq.fit.run:fit_lm"),
     "pack": Command("kaldi_mpq.pack.settings:PackSettings", "kaldi_mpq.pack.write:pack_lm"),
     "rescore nbest": Command("kaldi_mpq.rescore.settings:NbestSettings", "kaldi_mpq.rescore.run:rescore_nbest"),

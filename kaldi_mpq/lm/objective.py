@@ -21,7 +21,12 @@ __all__ = ["Objective"]
 
 
 class Objective(nn.Module):
-    """Mean cross entropy in nats per token, with label smoothing."""
+    """Mean cross entropy in nats per token, with label smoothing.
+
+    ``keeps_last``: the last weights are the result, not those with the best validation perplexity; nothing stops early.
+    """
+
+    keeps_last = False
 
     def __init__(self, model: LanguageModel, label_smoothing: float = 0.0) -> None:
         super().__init__()

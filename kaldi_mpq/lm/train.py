@@ -176,7 +176,7 @@ class Trainer:
         now = agreed(self.objective.validate(self.dev, 4000, self.settings.context).value)
         if not math.isfinite(now):
             raise NumericalError(f"dev perplexity is {now} at step {self.step}", hint="try a lower learning_rate")
-        gained = now < self.best
+        gained = now < self.best or self.objective.keeps_last
         if gained:
             self.best = now
             tensors = self.objective.state_dict()

@@ -25,7 +25,7 @@ import numpy as np
 from kaldi_mpq.artefact import require, writing
 from kaldi_mpq.errors import ModelFileError
 
-__all__ = ["FORMAT", "VERSION", "Contents", "read_file", "write_file"]
+__all__ = ["FORMAT", "VERSION", "Contents", "Stored", "encode_header", "read_file", "tensor_entry", "write_file"]
 
 FORMAT = "kaldi_mpq"
 VERSION = "1"
@@ -33,6 +33,7 @@ _NO_CHECKSUM = "0" * 64
 _DTYPES = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "U8": np.dtype("u1")}
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 _LARGEST_HEADER = 100_000_000  # as in the safetensors package
+Stored = tuple[np.dtype, tuple[int, ...]]  # type and shape of a tensor
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,14 @@ class Contents:
     header_bytes: int
 
 
-def write_file(path: str | Path, header: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> None:
-    """Write a model file, whole or not at all; the same contents give the same bytes."""
+def encode_header(header: Mapping[str, Any], tensors: Mapping[str, Stored]) -> tuple[bytes, list[str]]:
+    """Return the file's JSON header, its checksum's digits still zeros, and the order of the tensors' data.
+
+    Args:
+      tensors: type and shape of each tensor, by name.
+    """
     # Wide types first keeps every tensor aligned to its own size.
-    order = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))
+    order = sorted(tensors, key=lambda name: (-tensors[name][0].itemsize, name))
     metadata = {
         "format": FORMAT,
         "format_version": VERSION,
@@ -63,14 +68,21 @@ def write_file(path: str | Path, header: Mapping[str, Any], tensors: Mapping[str
     entries: dict[str, Any] = {"__metadata__": metadata}
     end = 0
     for name in order:
-        begin, end = end, end + tensors[name].nbytes
-        entries[name] = {
-            "dtype": _NAMES[tensors[name].dtype],
-            "shape": list(tensors[name].shape),
-            "data_offsets": [begin, end],
-        }
+        dtype, shape = tensors[name]
+        begin, end = end, end + dtype.itemsize * math.prod(shape)
+        entries[name] = tensor_entry(dtype, shape, begin, end)
     text = json.dumps(entries, ensure_ascii=True, separators=(",", ":")).encode("ascii")
-    text += b" " * (-len(text) % 8)
+    return text + b" " * (-len(text) % 8), order
+
+
+def tensor_entry(dtype: np.dtype, shape: tuple[int, ...], begin: int, end: int) -> dict[str, Any]:
+    """Return what the header says of a tensor whose data are bytes ``begin`` to ``end``."""
+    return {"dtype": _NAMES[dtype], "shape": list(shape), "data_offsets": [begin, end]}
+
+
+def write_file(path: str | Path, header: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> None:
+    """Write a model file, whole or not at all; the same contents give the same bytes."""
+    text, order = encode_header(header, {name: (tensor.dtype, tensor.shape) for name, tensor in tensors.items()})
     parts = [len(text).to_bytes(8, "little"), text, *(np.ascontiguousarray(tensors[name]).tobytes() for name in order)]
     digest = hashlib.sha256()
     for part in parts:

@@ -22,6 +22,7 @@ from kaldi_mpq.lm.model import LanguageModel
 from kaldi_mpq.pack.bits import pack_codes
 from kaldi_mpq.pack.format import write_file
 from kaldi_mpq.pack.settings import PackSettings
+from kaldi_mpq.pack.size import bounded_stamp
 from kaldi_mpq.pack.units import matching_units
 from kaldi_mpq.precision import PrecisionMap, Unit
 from kaldi_mpq.quant.quantized import Quantized, leftover_dtype, load_quantized, tensors_on_grid
@@ -95,7 +96,7 @@ def write_packed(
         "precision": dict(precision.bits),
         "granularity": _granularity(quantized),
         "words_sha256": words_sha256,
-        "made_by": dict(made_by),
+        "made_by": bounded_stamp(made_by),
     }
     write_file(path, header, packed_tensors(tensors, units, precision, quantized))
 

@@ -18,9 +18,9 @@ from kaldi_mpq.quant.granularity import Granularity
 from kaldi_mpq.quant.grid import largest_code
 from kaldi_mpq.quant.quantized import Quantized, quantize
 from kaldi_mpq.quant.rounding import learned_scale, round_through
-from kaldi_mpq.quant.scale import unit_scales
+from kaldi_mpq.quant.scale import positive_scales, unit_scales
 
-__all__ = ["FakeQuant", "attach", "plain_tensors", "quantized_units"]
+__all__ = ["FakeQuant", "attach", "plain_tensors", "quantized_units", "see_through"]
 
 _PLACE = "parametrizations."
 
@@ -71,7 +71,7 @@ class _Run(nn.Module):
         counts = [granularity.counts(unit.stop - unit.start, unit.columns) for unit in units]
         flat = torch.cat([scale.flatten() for scale in scales]).to(weight.device)
         gain = (torch.cat([count.flatten() for count in counts]) * largest_code(bits)).rsqrt().to(weight.device)
-        self.log_scale = nn.Parameter(_positive(flat).log())
+        self.log_scale = nn.Parameter(positive_scales(flat).log())
         self.register_buffer("gain", gain, persistent=False)
         owner = torch.arange(len(units)).repeat_interleave(torch.tensor([unit.stop - unit.start for unit in units]))
         self.register_buffer("owner", owner.to(weight.device), persistent=False)
@@ -114,14 +114,18 @@ def attach(model: nn.Module, units: Sequence[Unit], precision: PrecisionMap, gra
         mine = list(group)
         if all(precision[unit.name] in FLOAT_BITS for unit in mine):
             continue
-        path, _, name = parameter.rpartition(".")
-        module = model.get_submodule(path)
-        weight = getattr(module, name)
-        holders = sum(held is weight for each in model.modules() for held in each._parameters.values())
-        if holders != 1:
-            raise ValueError(f"{parameter} is held by {holders} modules: one would go on without its grid")
-        fake = FakeQuant(weight.detach(), mine, precision, granularity)
-        parametrize.register_parametrization(module, name, fake, unsafe=True)
+        see_through(model, parameter, FakeQuant(model.get_parameter(parameter).detach(), mine, precision, granularity))
+
+
+def see_through(model: nn.Module, parameter: str, parametrization: nn.Module) -> None:
+    """Make ``model`` compute with ``parametrization(weight)`` in the place of one of its matrices, in place."""
+    path, _, name = parameter.rpartition(".")
+    module = model.get_submodule(path)
+    weight = getattr(module, name)
+    holders = sum(held is weight for each in model.modules() for held in each._parameters.values())
+    if holders != 1:
+        raise ValueError(f"{parameter} is held by {holders} modules: one would go on without its grid")
+    parametrize.register_parametrization(module, name, parametrization, unsafe=True)
 
 
 def quantized_units(model: nn.Module) -> dict[str, Quantized]:
@@ -142,10 +146,3 @@ def plain_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         elif name.endswith(".original"):
             plain[name.replace(_PLACE, "").removesuffix(".original")] = tensor
     return plain
-
-
-def _positive(scales: Tensor) -> Tensor:
-    """Return scales, those of all-zero groups replaced by the mean of the others, so that training can move them."""
-    used = scales > 0
-    mean = scales[used].mean() if bool(used.any()) else scales.new_tensor(1e-3)
-    return torch.where(used, scales, mean)

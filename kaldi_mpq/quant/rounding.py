@@ -26,7 +26,7 @@ from torch.autograd import Function
 
 from kaldi_mpq.quant.grid import largest_code
 
-__all__ = ["learned_scale", "round_through"]
+__all__ = ["learned_scale", "round_through", "row_chunks"]
 
 _CHUNK = 1 << 16  # weights handled at a time on a CPU: the passes over them stay within its cache
 
@@ -70,7 +70,7 @@ class _RoundThrough(Function):
     def forward(ctx: Any, weight: Tensor, scale: Tensor, bits: int) -> Tensor:
         ctx.bits = bits
         rounded = torch.empty_like(weight)
-        for rows in _chunks(weight):
+        for rows in row_chunks(weight):
             w, alpha, out = weight[rows], scale[rows], rounded[rows]
             if bits == 1:
                 torch.copysign(alpha, w, out=out)
@@ -86,7 +86,7 @@ class _RoundThrough(Function):
         grad = grad.contiguous()
         passed = grad if ctx.bits == 1 else torch.empty_like(grad)
         slope = torch.empty_like(scale) if ctx.needs_input_grad[1] else None
-        for rows in _chunks(weight):
+        for rows in row_chunks(weight):
             w, alpha, g = weight[rows], scale[rows], grad[rows]
             slopes = g * rounded[rows]  # times alpha: g * (round(w / alpha) - w / alpha [inside])
             if ctx.bits > 1:
@@ -100,7 +100,7 @@ class _RoundThrough(Function):
         return passed, slope, None
 
 
-def _chunks(matrix: Tensor) -> Iterator[slice]:
+def row_chunks(matrix: Tensor) -> Iterator[slice]:
     """Yield row ranges that cover a matrix: one on an accelerator, cache-sized ones on a CPU."""
     rows, columns = matrix.shape
     step = rows if matrix.device.type != "cpu" else max(1, _CHUNK // columns)

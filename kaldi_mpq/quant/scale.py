@@ -20,7 +20,7 @@ from torch import Tensor
 from kaldi_mpq.quant.granularity import Granularity
 from kaldi_mpq.quant.grid import largest_code
 
-__all__ = ["absmax_scale", "best_scale", "mean_scale", "refine_scale", "unit_scales"]
+__all__ = ["absmax_scale", "best_scale", "mean_scale", "positive_scales", "refine_scale", "unit_scales"]
 
 _SORTED_AT_ONCE = 1 << 20  # breakpoints sorted together: some 50 MB
 _LARGEST_SORT = 1 << 24  # breakpoints of one group: some 700 MB
@@ -32,6 +32,13 @@ def unit_scales(matrix: Tensor, bits: int, granularity: Granularity) -> Tensor:
     for columns, groups in granularity.groups(matrix.detach().to(torch.float32)):
         scales[:, columns] = best_scale(groups, bits).view(len(scales), -1)
     return scales
+
+
+def positive_scales(scales: Tensor) -> Tensor:
+    """Return scales, those of all-zero groups replaced by the mean of the others, so that training can move them."""
+    used = scales > 0
+    mean = scales[used].mean() if bool(used.any()) else scales.new_tensor(1e-3)
+    return torch.where(used, scales, mean)
 
 
 def best_scale(groups: Tensor, bits: int) -> Tensor:

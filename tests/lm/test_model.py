@@ -48,7 +48,7 @@ def test_what_follows_a_position_does_not_matter(kind, make_model):
     assert torch.allclose(short[0], long[0, :3], atol=1e-6)
 
 
-@pytest.mark.parametrize("split", ["gate", "matrix"])
+@pytest.mark.parametrize("split", ["gate", "matrix", "rows5"])
 def test_units_tile_every_matrix(kind, split, make_model):
     """Each row of each matrix is in one unit, vectors are in none, and names are unique."""
     model = make_model(kind)

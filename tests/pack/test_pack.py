@@ -45,7 +45,7 @@ def test_the_packed_model_is_the_fitted_one(make_fit, shape, bits):
 
 
 @pytest.mark.parametrize("granularity", GRANULARITIES, ids=str)
-@pytest.mark.parametrize("split", ["gate", "matrix"])
+@pytest.mark.parametrize("split", ["gate", "matrix", "rows5"])
 def test_every_granularity_and_split_round_trips(make_fit, granularity, split):
     """Scales per unit, row and (short last) block; maps that name gates and maps that name matrices."""
     fit = make_fit("lstm", [2, 8, 1, 4], granularity, split)

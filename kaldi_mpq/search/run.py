@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``mpq search``: a float LM and a budget in, a bit width for every part of it out.
+
+A method is a function from a problem and the settings to the widths it finds; `_METHODS` names them. Not here: the
+methods, and training at the widths found (`fit`).
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from kaldi_mpq.artefact import require, sha256_of, stamp, write_json
+from kaldi_mpq.errors import PrecisionError, VocabularyError
+from kaldi_mpq.lm.checkpoint import load_lm
+from kaldi_mpq.lm.processes import choose_device
+from kaldi_mpq.search import trained
+from kaldi_mpq.search.allocate import allocate
+from kaldi_mpq.search.baselines import mirrored, random_bits, uniform_bits
+from kaldi_mpq.search.measures import Costs, measure
+from kaldi_mpq.search.plot import plot_bits
+from kaldi_mpq.search.problem import Found, Problem, make_problem
+from kaldi_mpq.search.settings import SearchSettings
+from kaldi_mpq.search.units import precision_of
+from kaldi_mpq.settings import as_plain
+
+__all__ = ["search_bits"]
+
+log = logging.getLogger(__name__)
+
+
+def search_bits(settings: SearchSettings) -> str:
+    """Write ``precision.json`` and what led to it into ``settings.out``; return size and sensitivity in one line.
+
+    Raises:
+      MissingInputError: naming every input that is not there.
+      VocabularyError: the data's words.txt is not the LM's.
+      ModelFileError: the LM is damaged or not finite.
+      PrecisionError: the budget is below the smallest possible size, or a pattern that no unit has.
+    """
+    if settings.threads > 0:
+        torch.set_num_threads(settings.threads)
+    weights = settings.lm / "model.safetensors"
+    text = settings.data / f"{settings.sample}.ids"
+    require([weights, settings.lm / "words.txt", settings.data / "words.txt", text])
+    if sha256_of(settings.lm / "words.txt") != sha256_of(settings.data / "words.txt"):
+        raise VocabularyError("not the words.txt that the LM was trained with", where=settings.data / "words.txt")
+    problem = make_problem(load_lm(settings.lm), settings)
+    problem.model.to(choose_device(settings.device))
+    began = time.monotonic()
+    found = _METHODS[settings.method](problem, settings)
+    seconds = time.monotonic() - began
+    precision_of(problem.groups, found.bits).write(settings.out / "precision.json")
+    result = {
+        "method": settings.method,
+        "seconds": round(seconds, 3),
+        "seed": settings.seed,
+        **_sizes(problem, found),
+        **found.details,
+        "bits": dict(found.bits),
+        "made_by": stamp("search", as_plain(settings), [weights, text]),
+    }
+    write_json(settings.out / "search.json", result)
+    summary = (
+        f"at most {result['bytes']} bytes of {problem.budget}, {result['ratio']:.2f} times smaller than float32, "
+        f"{result['nominal_mean_bits']:.2f} bits nominal"
+    )
+    if settings.plot:
+        counts = {group.name: group.count for group in problem.groups}
+        plot_bits(settings.out / "bits.png", found.bits, counts, f"{settings.method}: {summary}")
+    return f"{settings.out / 'precision.json'}: {summary}, {seconds:.1f} s"
+
+
+def _measured(problem: Problem, settings: SearchSettings) -> Found:
+    """Return the widths of the smallest sum of sensitivities."""
+    costs = measure(problem, settings, settings.method)
+    return _allocated(problem, costs, costs)
+
+
+def _inverse(problem: Problem, settings: SearchSettings) -> Found:
+    """Return the best widths for sensitivities the wrong way round."""
+    costs = measure(problem, settings, settings.inverse_of)
+    return _allocated(problem, mirrored(problem, costs), costs)
+
+
+def _uniform(problem: Problem, settings: SearchSettings) -> Found:
+    del settings
+    return Found(uniform_bits(problem), {})
+
+
+def _random(problem: Problem, settings: SearchSettings) -> Found:
+    return Found(random_bits(problem, settings.seed), {})
+
+
+_METHODS: dict[str, Callable[[Problem, SearchSettings], Found]] = {
+    "kl": _measured,
+    "hessian": _measured,
+    "nas": trained.nas,
+    "csq": trained.csq,
+    "uniform": _uniform,
+    "random": _random,
+    "inverse": _inverse,
+}
+
+
+def _allocated(problem: Problem, believed: Costs, true: Costs) -> Found:
+    """Return the best widths for the sensitivities ``believed``, and what they cost by the ``true`` ones."""
+    began = time.monotonic()
+    best = allocate(problem.items(believed), problem.capacity)
+    details: dict[str, Any] = {
+        "allocation_seconds": round(time.monotonic() - began, 3),
+        "allocation_gap": best.gap,
+        "sensitivity": _total(true, best.bits),
+    }
+    if best.gap > 0:
+        log.warning("another choice may cost up to %g less than this one, of %g", best.gap, best.cost)
+    try:
+        details["uniform_sensitivity"] = _total(true, uniform_bits(problem))
+    except PrecisionError:
+        details["uniform_sensitivity"] = None  # no width fits when all parts have it
+    return Found(best.bits, details)
+
+
+def _total(costs: Costs, bits: dict[str, int]) -> float:
+    return sum(costs[name][width] for name, width in bits.items())
+
+
+def _sizes(problem: Problem, found: Found) -> dict[str, Any]:
+    """Return sizes as `size.json` of mpq pack has them; bytes are the most that the file can have."""
+    size = problem.file_bytes(found.bits)
+    weights = sum(group.count for group in problem.groups)
+    return {
+        "budget": problem.budget,
+        "bytes": size,
+        "parameters": problem.parameters,
+        "ratio": 4 * problem.parameters / size,
+        "mean_bits": 8 * size / problem.parameters,
+        "nominal_mean_bits": sum(group.count * found.bits[group.name] for group in problem.groups) / weights,
+    }
