@@ -13,6 +13,7 @@ from kaldi_mpq.cli.commands import COMMANDS
 from kaldi_mpq.cli.main import parse
 from kaldi_mpq.fit.settings import FitSettings
 from kaldi_mpq.lm.settings import TrainSettings
+from kaldi_mpq.search.settings import SearchSettings
 from kaldi_mpq.settings import build, read_yaml
 from tests.conftest import ROOT
 
@@ -113,6 +114,11 @@ def test_a_configuration_is_one(path, monkeypatch):
     if path.parent.name == "lm":
         settings = build(TrainSettings, {**read_yaml(path), "out": "exp/lm"}, where=path)
         assert settings.model in path.stem
+    elif path.parent.name == "search":
+        settings = build(
+            SearchSettings, {**read_yaml(path), "lm": "exp/lm", "out": "exp/search", "ratio": 16}, where=path
+        )
+        assert settings.method in path.stem
     else:
         settings = build(FitSettings, {**read_yaml(path), "lm": "exp/lm", "out": "exp/fit", "bits": 4}, where=path)
         assert settings.method in path.stem

@@ -7,7 +7,7 @@
 
 H is that of the mean negative log-likelihood per token. z_k is 0 outside part i. It could fill all parts at once, for
 products of different parts have mean 0; but their variance is that of the whole matrix H, most of which belongs to the
-embedding, and drowns the traces of the layers (measured: standard errors up to a hundred times larger). (3) is twice
+embedding, and drowns the traces of the layers (measured: standard errors 2 to 30 times larger). (3) is twice
 what a second-order expansion expects of the loss if the rounding error points anywhere with equal probability: the mean
 of e'He over directions of e is Tr(H) / |Theta| ||e||^2.
 

@@ -18,7 +18,8 @@ Paper: Xu et al., TASLP 2021, section V-A, the equation of Omega_KL (sum over la
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -28,7 +29,7 @@ from torch.nn import functional
 from kaldi_mpq.lm.batches import Batch
 from kaldi_mpq.lm.model import LanguageModel
 from kaldi_mpq.precision import Unit
-from kaldi_mpq.search.prefix import Recorder, Recording
+from kaldi_mpq.search.prefix import Recorder
 from kaldi_mpq.search.prototypes import swapped
 
 __all__ = ["Divergence", "DivergenceMeter"]
@@ -57,11 +58,24 @@ class DivergenceMeter:
     def __init__(self, model: LanguageModel, batches: Iterable[Batch], *, prefixes: bool = True) -> None:
         self.model, self.prefixes = model, prefixes
         self.recorder = Recorder(model)
-        self.recordings = self.recorder.record(batches)
+        self.batches = list(batches)
+        self.recordings = self.recorder.record(self.batches)
+        self._float_hidden = [recording.hidden for recording in self.recordings]
         self.tokens = sum(len(recording.targets) for recording in self.recordings)
         keep = 8 * self.tokens * model.config.vocab_size <= _KEPT_BYTES
         self._float_layer = (model.output_weight.detach().clone(), model.output.bias.detach())
-        self._kept = [self._blocks(each) for each in self.recordings] if keep else None
+        self._kept = [self._blocks(hidden) for hidden in self._float_hidden] if keep else None
+
+    @contextmanager
+    def around(self, values: Mapping[Unit, Tensor]) -> Iterator[None]:
+        """Give these units these weights in the block, so that what is measured there changes others beside them."""
+        float_recordings = self.recordings
+        with swapped(self.model, values):
+            self.recordings = self.recorder.record(self.batches)
+            try:
+                yield
+            finally:
+                self.recordings = float_recordings
 
     @torch.no_grad()
     def measure(self, values: Mapping[Unit, Tensor]) -> Divergence:
@@ -71,16 +85,16 @@ class DivergenceMeter:
         with swapped(self.model, values):
             for number, recording in enumerate(self.recordings):
                 hidden = self.recorder.hidden(recording, first)
-                blocks = self._kept[number] if self._kept is not None else self._blocks(recording)
+                blocks = self._kept[number] if self._kept is not None else self._blocks(self._float_hidden[number])
                 for part, targets, (p, before) in zip(hidden.split(_BLOCK), recording.targets.split(_BLOCK), blocks):
                     total += _divergences(p, before, self.model.logits(part), targets).cpu()
         vocabulary, word = (total / self.tokens).tolist()
         return Divergence(vocabulary, word)
 
     @torch.no_grad()
-    def _blocks(self, recording: Recording) -> list[tuple[Tensor, Tensor]]:
+    def _blocks(self, hidden: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Return the float model's probabilities and logits of a batch, (block, V) at a time."""
-        logits = [functional.linear(part, *self._float_layer) for part in recording.hidden.split(_BLOCK)]
+        logits = [functional.linear(part, *self._float_layer) for part in hidden.split(_BLOCK)]
         return [(torch.softmax(part, dim=1), part) for part in logits]
 
 

@@ -39,7 +39,8 @@ class Prototypes:
     """
 
     def __init__(self, model: LanguageModel, granularity: Granularity, places: Sequence[str] = ()) -> None:
-        self._parameters = {name: tensor.detach() for name, tensor in model.state_dict().items()}
+        # A copy: while a part is measured beside quantized ones, the model's own weights are not the float ones.
+        self._parameters = {name: each.detach().clone() for name, each in model.named_parameters() if each.dim() == 2}
         self.granularity = granularity
         self._files = {bits: _model_file(model, bits, path) for bits, path in map(_pair, places)}
 

@@ -7,7 +7,6 @@ methods, and training at the widths found (`fit`).
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,13 +14,12 @@ from typing import Any
 import torch
 
 from kaldi_mpq.artefact import require, sha256_of, stamp, write_json
-from kaldi_mpq.errors import PrecisionError, VocabularyError
+from kaldi_mpq.errors import VocabularyError
 from kaldi_mpq.lm.checkpoint import load_lm
 from kaldi_mpq.lm.processes import choose_device
 from kaldi_mpq.search import trained
-from kaldi_mpq.search.allocate import allocate
-from kaldi_mpq.search.baselines import mirrored, random_bits, uniform_bits
-from kaldi_mpq.search.measures import Costs, measure
+from kaldi_mpq.search.baselines import random_bits, uniform_bits
+from kaldi_mpq.search.measured import search_hessian, search_inverse, search_kl
 from kaldi_mpq.search.plot import plot_bits
 from kaldi_mpq.search.problem import Found, Problem, make_problem
 from kaldi_mpq.search.settings import SearchSettings
@@ -29,8 +27,6 @@ from kaldi_mpq.search.units import precision_of
 from kaldi_mpq.settings import as_plain
 
 __all__ = ["search_bits"]
-
-log = logging.getLogger(__name__)
 
 
 def search_bits(settings: SearchSettings) -> str:
@@ -75,18 +71,6 @@ def search_bits(settings: SearchSettings) -> str:
     return f"{settings.out / 'precision.json'}: {summary}, {seconds:.1f} s"
 
 
-def _measured(problem: Problem, settings: SearchSettings) -> Found:
-    """Return the widths of the smallest sum of sensitivities."""
-    costs = measure(problem, settings, settings.method)
-    return _allocated(problem, costs, costs)
-
-
-def _inverse(problem: Problem, settings: SearchSettings) -> Found:
-    """Return the best widths for sensitivities the wrong way round."""
-    costs = measure(problem, settings, settings.inverse_of)
-    return _allocated(problem, mirrored(problem, costs), costs)
-
-
 def _uniform(problem: Problem, settings: SearchSettings) -> Found:
     del settings
     return Found(uniform_bits(problem), {})
@@ -97,36 +81,14 @@ def _random(problem: Problem, settings: SearchSettings) -> Found:
 
 
 _METHODS: dict[str, Callable[[Problem, SearchSettings], Found]] = {
-    "kl": _measured,
-    "hessian": _measured,
+    "kl": search_kl,
+    "hessian": search_hessian,
     "nas": trained.nas,
     "csq": trained.csq,
     "uniform": _uniform,
     "random": _random,
-    "inverse": _inverse,
+    "inverse": search_inverse,
 }
-
-
-def _allocated(problem: Problem, believed: Costs, true: Costs) -> Found:
-    """Return the best widths for the sensitivities ``believed``, and what they cost by the ``true`` ones."""
-    began = time.monotonic()
-    best = allocate(problem.items(believed), problem.capacity)
-    details: dict[str, Any] = {
-        "allocation_seconds": round(time.monotonic() - began, 3),
-        "allocation_gap": best.gap,
-        "sensitivity": _total(true, best.bits),
-    }
-    if best.gap > 0:
-        log.warning("another choice may cost up to %g less than this one, of %g", best.gap, best.cost)
-    try:
-        details["uniform_sensitivity"] = _total(true, uniform_bits(problem))
-    except PrecisionError:
-        details["uniform_sensitivity"] = None  # no width fits when all parts have it
-    return Found(best.bits, details)
-
-
-def _total(costs: Costs, bits: dict[str, int]) -> float:
-    return sum(costs[name][width] for name, width in bits.items())
 
 
 def _sizes(problem: Problem, found: Found) -> dict[str, Any]:

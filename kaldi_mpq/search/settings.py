@@ -51,7 +51,7 @@ class SearchSettings(TrainingSettings):
     granularity: str = setting("row", help="weights that share a scale", choices=("row", "tensor", "block"))
     block: int = setting(0, help="block: columns that share a scale")
     sample: str = setting("train", help="text to measure on", choices=("train", "dev"))
-    sample_tokens: int = setting(2000, help="kl: about how many tokens of it, drawn by --seed")
+    sample_tokens: int = setting(1000, help="kl: about how many tokens of it, drawn by --seed")
     hessian_tokens: int = setting(400, help="hessian: the same; memory is some 40 bytes times tokens times words")
     batch_tokens: int = setting(500, help="tokens computed at a time")
     context: str = setting(
@@ -66,6 +66,12 @@ class SearchSettings(TrainingSettings):
         "vocabulary",
         help="kl: over all words, or as printed, over the words of the text",
         choices=("vocabulary", "word"),
+    )
+    around: str = setting(
+        "auto",
+        help="kl: the other parts while one is measured: float as printed, all at one width, or auto: at the widths "
+        "whose files are next to the budget, and of what follows from each, and uniform, the best one",
+        choices=("auto", "float", "1", "2", "4", "8"),
     )
     probes: int = setting(50, help="hessian: random vectors for each part at most")
     probe: str = setting("rademacher", help="hessian: their distribution", choices=("rademacher", "gaussian"))

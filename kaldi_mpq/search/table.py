@@ -19,10 +19,11 @@ from kaldi_mpq.errors import MpqError
 __all__ = ["SensitivityTable"]
 
 _SAVE_SECONDS = 5.0
+Key = tuple[str, str, int]  # what the other parts were, the unit, its bits
 
 
 class SensitivityTable:
-    """Measured values of (unit, bits), in memory and in a file.
+    """Measured values of keys (around, unit, bits), in memory and in a file.
 
     Args:
       path: the file, which need not be there.
@@ -33,21 +34,21 @@ class SensitivityTable:
     def __init__(self, path: Path, made_from: Mapping[str, Any], columns: tuple[str, ...]) -> None:
         self.path, self.columns = path, columns
         self.made_from = json.loads(json.dumps(made_from))
-        self._values: dict[tuple[str, int], tuple[float, ...]] = {}
+        self._values: dict[Key, tuple[float, ...]] = {}
         self._saved = time.monotonic()
 
-    def __contains__(self, key: tuple[str, int]) -> bool:
+    def __contains__(self, key: Key) -> bool:
         return key in self._values
 
-    def __getitem__(self, key: tuple[str, int]) -> dict[str, float]:
+    def __getitem__(self, key: Key) -> dict[str, float]:
         return dict(zip(self.columns, self._values[key]))
 
     def __len__(self) -> int:
         return len(self._values)
 
-    def put(self, unit: str, bits: int, **values: float) -> None:
+    def put(self, key: Key, **values: float) -> None:
         """Add the values of one unit at one width; the file follows every few seconds."""
-        self._values[unit, bits] = tuple(values[name] for name in self.columns)
+        self._values[key] = tuple(values[name] for name in self.columns)
         if time.monotonic() - self._saved > _SAVE_SECONDS:
             self.save()
 
@@ -63,7 +64,7 @@ class SensitivityTable:
             header = lines[1].split("\t")
             rows = [dict(zip(header, line.split("\t"), strict=True)) for line in lines[2:]]
             values = {
-                (row["unit"], int(row["bits"])): tuple(float(row[name]) for name in self.columns)
+                (row["around"], row["unit"], int(row["bits"])): tuple(float(row[name]) for name in self.columns)
                 for row in rows
                 if theirs == self.made_from
             }
@@ -73,18 +74,18 @@ class SensitivityTable:
         keys = sorted({*theirs, *self.made_from})
         return [key for key in keys if theirs.get(key) != self.made_from.get(key)]
 
-    def save(self, derived: Mapping[str, Mapping[tuple[str, int], Any]] | None = None) -> None:
+    def save(self, derived: Mapping[str, Mapping[Key, Any]] | None = None) -> None:
         """Write the file.
 
         Args:
-          derived: further columns, for readers of the file: name -> (unit, bits) -> value.
+          derived: further columns, for readers of the file: name -> key -> value.
         """
         derived = derived or {}
-        lines = ["# " + json.dumps(self.made_from), "\t".join(["unit", "bits", *derived, *self.columns])]
-        for (unit, bits), values in self._values.items():
-            more = [column.get((unit, bits), "") for column in derived.values()]
+        lines = ["# " + json.dumps(self.made_from), "\t".join(["around", "unit", "bits", *derived, *self.columns])]
+        for key, values in self._values.items():
+            more = [column.get(key, "") for column in derived.values()]
             numbers = [value if isinstance(value, (str, int)) else f"{value:.9g}" for value in (*more, *values)]
-            lines.append("\t".join(map(str, (unit, bits, *numbers))))
+            lines.append("\t".join(map(str, (*key, *numbers))))
         with writing(self.path) as temporary:
             temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
         self._saved = time.monotonic()

@@ -56,7 +56,7 @@ def forbid_measuring(monkeypatch):
     def measured(*args, **kwargs):
         raise AssertionError("measured again")
 
-    monkeypatch.setattr(measures, "DivergenceMeter", measured)
+    monkeypatch.setattr(measures.Measures, "_measure_kl", measured)
     monkeypatch.setattr(measures, "estimate_traces", measured)
 
 
@@ -96,17 +96,37 @@ def test_the_packed_file_is_never_larger_than_the_budget(toy_lm, toy_data, tmp_p
 def test_measured_widths_are_no_worse_than_uniform_ones(toy_lm, toy_data, tmp_path):
     """By the measured sensitivities, at the size of each uniform precision; the inverse ones are no better."""
     for bits in (1, 2, 4, 8):
-        found = search(toy_lm, toy_data, tmp_path / "kl", uniform_bits=bits)
+        found = search(toy_lm, toy_data, tmp_path / "kl", uniform_bits=bits, around="float")
         assert found["sensitivity"] <= found["uniform_sensitivity"] * (1 + 1e-9)
         inverse = search(toy_lm, toy_data, tmp_path / "inverse", uniform_bits=bits, method="inverse")
         assert inverse["sensitivity"] >= found["sensitivity"] * (1 - 1e-9)
         assert inverse["bytes"] <= found["budget"]
 
 
+@pytest.mark.parametrize("budget", [{"uniform_bits": 2}, {"mean_bits": 20}, {"uniform_bits": 1}], ids=str)
+def test_the_parts_together_diverge_no_more_than_at_a_uniform_width(toy_lm, toy_data, tmp_path, budget):
+    """Around a uniform width, or two next to the budget: what is kept is the best of all tried, uniform too."""
+    found = search(toy_lm, toy_data, tmp_path, **budget)
+    arounds = [each["around"] for each in found["tried"]]
+    assert arounds == ([str(budget["uniform_bits"]), "uniform"] if "uniform_bits" in budget else ["2", "4", "uniform"])
+    assert found["joint_divergence"] == min(each["joint_divergence"] for each in found["tried"])
+    assert found["joint_divergence"] <= found["uniform_joint_divergence"]
+    assert found["bytes"] <= found["budget"]
+
+
+def test_a_part_is_measured_beside_parts_of_the_asked_width(toy_lm, toy_data, tmp_path):
+    """Around 2 bits, a part at 2 bits is 2 bits everywhere: the same divergence, whichever the part."""
+    found = search(toy_lm, toy_data, tmp_path, uniform_bits=2, around="2")
+    beside = {key[1]: value for key, value in table_of(tmp_path, "2").items() if key[2] == 2}
+    assert len(beside) == len(found["bits"]) > 3
+    for value in beside.values():
+        assert value == pytest.approx(found["uniform_joint_divergence"], rel=1e-4)
+
+
 @pytest.mark.parametrize("method", ["kl", "hessian"])
 def test_what_was_measured_is_not_measured_again(toy_lm, toy_data, tmp_path, monkeypatch, method):
     """The same command, another budget, fewer candidates, another reading of the numbers, another directory."""
-    options = {"method": method, "mean_bits": 21}
+    options = {"method": method, "mean_bits": 21, "around": "float"}
     first = search(toy_lm, toy_data, tmp_path / "a", **options)
     forbid_measuring(monkeypatch)
     again = search(toy_lm, toy_data, tmp_path / "a", **options)
@@ -124,7 +144,7 @@ def test_what_was_measured_is_not_measured_again(toy_lm, toy_data, tmp_path, mon
 
 def test_an_interrupted_search_goes_on(toy_lm, toy_data, tmp_path, monkeypatch):
     """Stopped after some units, the same command measures only the others, and ends as an undisturbed one does."""
-    whole = search(toy_lm, toy_data, tmp_path / "whole", mean_bits=21)
+    whole = search(toy_lm, toy_data, tmp_path / "whole", mean_bits=21, around="float")
     measure = DivergenceMeter.measure
     calls = []
 
@@ -136,9 +156,9 @@ def test_an_interrupted_search_goes_on(toy_lm, toy_data, tmp_path, monkeypatch):
 
     monkeypatch.setattr(DivergenceMeter, "measure", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        search(toy_lm, toy_data, tmp_path / "broken", mean_bits=21)
-    found = search(toy_lm, toy_data, tmp_path / "broken", mean_bits=21)
-    assert len(calls) == 1 + len(whole["bits"]) * 4
+        search(toy_lm, toy_data, tmp_path / "broken", mean_bits=21, around="float")
+    found = search(toy_lm, toy_data, tmp_path / "broken", mean_bits=21, around="float")
+    assert len(calls) == 1 + len(whole["bits"]) * 4 + 2
     assert found["bits"] == whole["bits"]
     tables = [(tmp_path / name / "sensitivity.tsv").read_text() for name in ("whole", "broken")]
     assert tables[0] == tables[1]
@@ -190,30 +210,35 @@ def test_random_widths_differ_by_seed_and_fill_the_budget(toy_lm, toy_data, tmp_
 
 def test_prototypes_take_the_place_of_rounding(toy_lm, toy_data, tmp_path):
     """Weights of mpq fit at one width are what is measured there; at the others, rounding is."""
-    plain = search(toy_lm, toy_data, tmp_path / "plain", mean_bits=21)
+    plain = search(toy_lm, toy_data, tmp_path / "plain", mean_bits=21, around="float")
     for method in ("round", "ste"):
         fit_lm(FitSettings(lm=toy_lm, data=toy_data, out=tmp_path / method, bits=2, method=method, epochs=1, threads=1,
                            device="cpu"))  # fmt: skip
-    rounded = search(toy_lm, toy_data, tmp_path / "a", mean_bits=21, prototypes=(f"2={tmp_path / 'round'}",))
-    trained = search(toy_lm, toy_data, tmp_path / "b", mean_bits=21, prototypes=(f"2={tmp_path / 'ste'}",))
+    rounded = search(
+        toy_lm, toy_data, tmp_path / "a", mean_bits=21, around="float", prototypes=(f"2={tmp_path / 'round'}",)
+    )
+    trained = search(
+        toy_lm, toy_data, tmp_path / "b", mean_bits=21, around="float", prototypes=(f"2={tmp_path / 'ste'}",)
+    )
     assert rounded["bits"] == plain["bits"]
     tables = [table_of(tmp_path / name) for name in ("plain", "a", "b")]
-    for (unit, bits), value in tables[0].items():
-        assert tables[1][unit, bits] == pytest.approx(value, rel=1e-4, abs=1e-12)
-        assert (tables[2][unit, bits] == value) == (bits != 2)
+    for key, value in tables[0].items():
+        assert tables[1][key] == pytest.approx(value, rel=1e-4, abs=1e-12)
+        assert (tables[2][key] == value) == (key[2] != 2)
     assert trained["made_by"]["settings"]["prototypes"] == [f"2={tmp_path / 'ste'}"]
     for wrong, message in ((f"4={tmp_path / 'ste'}", "other widths"), ("2", "BITS=DIR"), (f"3={tmp_path}", "BITS=DIR")):
         with pytest.raises(ConfigError, match=message):
-            search(toy_lm, toy_data, tmp_path / "c", mean_bits=21, prototypes=(wrong,))
+            search(toy_lm, toy_data, tmp_path / "c", mean_bits=21, around="float", prototypes=(wrong,))
     with pytest.raises(MissingInputError):
-        search(toy_lm, toy_data, tmp_path / "c", mean_bits=21, prototypes=(f"2={toy_lm}",))
+        search(toy_lm, toy_data, tmp_path / "c", mean_bits=21, around="float", prototypes=(f"2={toy_lm}",))
 
 
-def table_of(out):
-    """Return (unit, bits) -> divergence of a search."""
+def table_of(out, around="float"):
+    """Return (around, unit, bits) -> divergence of a search."""
     lines = (out / "sensitivity.tsv").read_text().splitlines()[1:]
     rows = [dict(zip(lines[0].split("\t"), line.split("\t"), strict=True)) for line in lines[1:]]
-    return {(row["unit"], int(row["bits"])): float(row["kl_vocabulary"]) for row in rows}
+    every = {(row["around"], row["unit"], int(row["bits"])): float(row["kl_vocabulary"]) for row in rows}
+    return {key: value for key, value in every.items() if key[0] == around}
 
 
 def test_the_command_writes_its_files_and_a_picture(toy_lm, toy_data, tmp_path, capsys):
