@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kaldi_mpq.artefact import require, writing
-from kaldi_mpq.errors import LatticeError
+from kaldi_mpq.errors import ConfigError, LatticeError
 
 __all__ = ["DecodeDir", "check_strays", "expected_archives"]
 
@@ -49,6 +49,18 @@ class DecodeDir:
     def jobs(self) -> range:
         """Numbers of the jobs, from 1."""
         return range(1, self.num_jobs + 1)
+
+    def chosen(self, job: int | None) -> list[int]:
+        """Return the numbers of the jobs asked for: one, or with None all.
+
+        Raises:
+          ConfigError: there is no such job.
+        """
+        if job is None:
+            return list(self.jobs)
+        if job not in self.jobs:
+            raise ConfigError("no such job", where=self.path, expected=f"1 to {self.num_jobs}", found=job)
+        return [job]
 
     def archive(self, job: int) -> Path:
         """Return the path of a job's lattices."""

@@ -25,7 +25,7 @@ from kaldi_mpq.rescore.automata import Automaton, NeuralAutomaton, NgramAutomato
 from kaldi_mpq.rescore.composition import Composed, Composer, SearchSettings, Stage, compose_stages
 from kaldi_mpq.rescore.lattice_context import rescore_in_context
 from kaldi_mpq.rescore.lattice_settings import LatticeSettings
-from kaldi_mpq.rescore.old_lm_check import explained_by, is_suspicious
+from kaldi_mpq.rescore.old_lm_check import doubt_old_lm
 from kaldi_mpq.rescore.terms import OpenTerm, open_terms
 from kaldi_mpq.rescore.turns import Turns
 from kaldi_mpq.text.conversations import conversations_of
@@ -36,7 +36,6 @@ __all__ = ["LatticeRescorer", "LatticeTally", "rescore_lattices"]
 log = logging.getLogger(__name__)
 
 _BATCH_ARCS = 200_000
-_CHECKED = 50  # lattices that are enough to recognise the old LM by
 
 
 @dataclass(frozen=True)
@@ -206,13 +205,11 @@ def rescore_lattices(settings: LatticeSettings) -> str:
     if settings.threads > 0:
         torch.set_num_threads(settings.threads)
     source = DecodeDir.open(settings.in_dir)
-    if settings.job is not None and settings.job not in source.jobs:
-        raise ConfigError("no such job", expected=f"1 to {source.num_jobs}", found=settings.job)
+    jobs = source.chosen(settings.job)
     rescorer = _make_rescorer(settings, source)
     target = DecodeDir.create(settings.out_dir, source.num_jobs)
     started = time.monotonic()
     total = LatticeTally()
-    jobs = list(source.jobs) if settings.job is None else [settings.job]
     if settings.context != "utterance":
         total = _in_context(rescorer, source, target, jobs, settings)
         jobs = []
@@ -254,7 +251,7 @@ def _make_rescorer(settings: LatticeSettings, source: DecodeDir) -> LatticeResco
     ids = {word: number for number, word in enumerate(read_words(words))}
     old = native.open_old_lm(native.find_old_lm(settings.old_lang, settings.old_lm, prefer="fst"), ids)
     if settings.check_old_lm and fusion.old_weight:
-        _check_old_lm(old, source.archive(settings.job or 1), settings)
+        doubt_old_lm(old, source.archive(settings.job or 1), settings.acwt)
     search = SearchSettings(
         acoustic_scale=settings.acwt,
         beam=math.inf if settings.exact else settings.lattice_prune_beam,
@@ -283,20 +280,6 @@ def _check_directions(terms: list[OpenTerm], settings: LatticeSettings) -> None:
             raise ConfigError("not a backward LM", where=opened.term.lm, expected="one of mpq lm train --backward true")
         if opened.backward and not isinstance(opened.model, LanguageModel):
             raise ConfigError("a backward n-gram cannot rescore lattices", where=opened.term.lm)
-
-
-def _check_old_lm(old: native.OldLm, archive: Path, settings: LatticeSettings) -> None:
-    with native.LatticeReader(str(archive)) as reader:
-        first = next(iter(reader.batches(max_arcs=_BATCH_ARCS, max_lattices=_CHECKED)), None)
-    if first is None:
-        return
-    usable = np.array([reason is None for reason in native.check(first, 2**31 - 1)])
-    explained = explained_by(old, first.select(np.flatnonzero(usable)), settings.acwt)
-    if is_suspicious(old, explained):
-        log.warning(
-            "WARNING is %s the LM inside the lattices? It explains only %.0f%% of what differs between the graph costs "
-            "of their paths (more than 90%% where it is). Another one: --old-lm", old.path, 100 * explained,
-        )  # fmt: skip
 
 
 def _frame_seconds(decode_dir: Path) -> float:

@@ -6,20 +6,27 @@ paths of one utterance. So the language model that is inside explains nearly all
 
     explained = 1 - sum (dG - dOLD)^2 / sum dG^2,         d: less the mean over the utterance's paths
 
-On the lattices that this was tried on it is 0.98 for the G.fst inside, 0.91 to 0.94 for the same n-gram in the backoff
-reading (all that G.carpa and ARPA files have), and at most 0.88 for another n-gram of the same text.
+On the first 50 lattices of two archives it was 0.984 and 0.989 for the G.fst inside, 0.937 and 0.907 for the same
+n-gram in the backoff reading (all that G.carpa and ARPA files have), and 0.883 and 0.848 for a 4-gram of the same text.
 
 Not here: rescoring.
 """
 
 from __future__ import annotations
 
+import logging
+from pathlib import Path
+
 import numpy as np
 
 from kaldi_mpq import native
 
-__all__ = ["explained_by", "is_suspicious"]
+__all__ = ["doubt_old_lm", "explained_by"]
 
+log = logging.getLogger(__name__)
+
+_CHECKED = 50  # lattices that are enough to recognise the language model by
+_BATCH_ARCS = 200_000
 _PATHS = 10
 _ENOUGH = {"fst": 0.95, "carpa": 0.9, "arpa": 0.9}
 
@@ -51,6 +58,16 @@ def explained_by(old: native.OldLm, lattices: native.Lattices, acoustic_scale: f
     return 1.0 - float(((graph - centred(old_costs)) ** 2).sum()) / total if total > 0 else float("nan")
 
 
-def is_suspicious(old: native.OldLm, explained: float) -> bool:
-    """Return whether so small a share says that the lattices hold the costs of another language model."""
-    return explained < _ENOUGH[old.kind]
+def doubt_old_lm(old: native.OldLm, archive: Path, acoustic_scale: float) -> None:
+    """Warn in the log if the first lattices of an archive hold the costs of another language model."""
+    with native.LatticeReader(str(archive)) as reader:
+        first = next(iter(reader.batches(max_arcs=_BATCH_ARCS, max_lattices=_CHECKED)), None)
+    if first is None:
+        return
+    usable = np.array([reason is None for reason in native.check(first, 2**31 - 1)])
+    explained = explained_by(old, first.select(np.flatnonzero(usable)), acoustic_scale)
+    if explained < _ENOUGH[old.kind]:
+        log.warning(
+            "WARNING is %s the LM inside the lattices? It explains only %.0f%% of what differs between the graph costs "
+            "of their paths (more than 90%% where it is). Another one: --old-lm", old.path, 100 * explained,
+        )  # fmt: skip

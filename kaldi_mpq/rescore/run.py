@@ -12,13 +12,14 @@ import torch
 
 from kaldi_mpq import native
 from kaldi_mpq.artefact import require, stamp
-from kaldi_mpq.errors import ConfigError, LatticeError
+from kaldi_mpq.errors import LatticeError
 from kaldi_mpq.lm.train import choose_device
 from kaldi_mpq.native.decode_dir import DecodeDir
 from kaldi_mpq.native.kept_scores import KeptScores
 from kaldi_mpq.rescore.context import gather, score_conversations
 from kaldi_mpq.rescore.lattice import lattice_ops
 from kaldi_mpq.rescore.nbest import Hypotheses, NbestRescorer, Tally, TermsScorer
+from kaldi_mpq.rescore.old_lm_check import doubt_old_lm
 from kaldi_mpq.rescore.settings import NbestSettings
 from kaldi_mpq.rescore.terms import OpenTerm, open_terms
 from kaldi_mpq.rescore.tree_scores import SentenceCosts
@@ -40,13 +41,11 @@ def rescore_nbest(settings: NbestSettings) -> str:
     if settings.threads > 0:
         torch.set_num_threads(settings.threads)
     source = DecodeDir.open(settings.in_dir)
-    if settings.job is not None and settings.job not in source.jobs:
-        raise ConfigError("no such job", expected=f"1 to {source.num_jobs}", found=settings.job)
-    rescorer, terms = _make_rescorer(settings)
+    jobs = source.chosen(settings.job)
+    rescorer, terms = _make_rescorer(settings, source)
     target = DecodeDir.create(settings.out_dir, source.num_jobs)
     started = time.monotonic()
     total = Tally()
-    jobs = list(source.jobs) if settings.job is None else [settings.job]
     if settings.context != "utterance":
         rescorer, total = _in_context(rescorer, terms, source, jobs, settings)
     for job in jobs:
@@ -84,7 +83,7 @@ def _in_context(
     return replace(rescorer, score_terms=scores), Tally(evaluations=scores.evaluations)
 
 
-def _make_rescorer(settings: NbestSettings) -> tuple[NbestRescorer, list[OpenTerm]]:
+def _make_rescorer(settings: NbestSettings, source: DecodeDir) -> tuple[NbestRescorer, list[OpenTerm]]:
     """Return how lattices are rescored, every utterance on its own, and the new language models."""
     scale = 1.0 / settings.inv_acwt
     ops = lattice_ops(settings.backend)
@@ -96,6 +95,8 @@ def _make_rescorer(settings: NbestSettings) -> tuple[NbestRescorer, list[OpenTer
     terms = open_terms(fusion, words, choose_device(settings.device), settings.normalize)
     ids = {word: number for number, word in enumerate(read_words(words))}
     old_lm = native.open_old_lm(native.find_old_lm(settings.old_lang, settings.old_lm, prefer="carpa"), ids)
+    if settings.check_old_lm and fusion.old_weight:
+        doubt_old_lm(old_lm, source.archive(settings.job or 1), scale)
     rescorer = NbestRescorer(
         n=settings.n,
         acoustic_scale=scale,

@@ -121,6 +121,7 @@ class NbestSettings(ContextSettings):
     use_phi: bool = setting(
         False, help="the old LM backs off only where it must; false: its cheapest path, as Kaldi's default"
     )
+    check_old_lm: bool = setting(True, help="warn if the old LM seems not to be the one in the first lattices")
     job: int | None = setting(None, help="rescore lat.JOB.gz only; default: all jobs, one after the other")
     test: bool = setting(False, help="write the N best with their scores unchanged: a check of the plumbing")
     keep_ali: bool = setting(True, help="keep transition-ids; without them no word times can be had")

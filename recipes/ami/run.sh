@@ -3,7 +3,7 @@
 # AMI: n-gram against LSTM and Transformer LMs, in float and at 8, 4, 2 and 1 bits; perplexity, WER, bytes. Results: RESULTS.md.
 #
 #   bash run.sh --kaldi-dir ~/kaldi/egs/ami/s5b      # a recipe that has decoded; --help lists every option
-#   bash run.sh --kaldi-dir DIR --quick true         # all stages in about two minutes
+#   bash run.sh --kaldi-dir DIR --quick true         # all stages in some minutes
 set -euo pipefail
 recipe=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 

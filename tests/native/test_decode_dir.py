@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from kaldi_mpq.errors import LatticeError, MissingInputError
+from kaldi_mpq.errors import ConfigError, LatticeError, MissingInputError
 from kaldi_mpq.native.decode_dir import DecodeDir
 
 
@@ -43,3 +43,12 @@ def test_stray_archives_are_removed_from_output(tmp_path):
     out = DecodeDir.create(tmp_path / "out", 2)
     assert sorted(path.name for path in out.path.iterdir()) == ["lat.1.gz", "lat.2.gz", "num_jobs"]
     assert (out.path / "num_jobs").read_text() == "2\n"
+
+
+def test_jobs_are_one_or_all(tmp_path):
+    """None asks for all; a job that there is not is refused by number."""
+    directory = DecodeDir.open(make(tmp_path / "in", "3\n", [1, 2, 3]))
+    assert (directory.chosen(None), directory.chosen(2)) == ([1, 2, 3], [2])
+    for job in (0, 4):
+        with pytest.raises(ConfigError, match=f"no such job, expected 1 to 3, found {job}"):
+            directory.chosen(job)

@@ -185,3 +185,16 @@ def test_tuned_error_rate_is_that_of_lattices_rescored_with_the_tuned_weights(de
     names = ("errors", "substitutions", "deletions", "insertions", "ref_words", "utterances")
     assert {name: found[name] for name in names} == {name: best["dev"][name] for name in names}
     assert best["dev"]["errors"] <= read_json(tmp_path / "tune" / "tune.json")["before"]["dev"]["errors"]
+
+
+def test_another_old_lm_is_noticed(decode, lang, lm, sample, tmp_path, caplog):
+    """The LM inside the lattices raises no doubt; one whose words all cost the same does."""
+    usual = NbestSettings(in_dir=decode, out_dir=tmp_path, lm=lm, old_lang=lang, n=2, threads=1, job=1)
+    rescore_nbest(usual)
+    assert "LM inside the lattices?" not in caplog.text
+    words = [line.split()[0] for line in (lang / "words.txt").open(encoding="utf-8")][1:]
+    lines = [f"-3.9\t{word}" for word in words if word not in ("#0", "<s>")] + ["-99\t<s>"]
+    other, listed = tmp_path / "unigram.arpa", "\n".join(lines)
+    other.write_text(f"\\data\\\nngram 1={len(lines)}\n\n\\1-grams:\n{listed}\n\n\\end\\\n")
+    rescore_nbest(dataclasses.replace(usual, old_lm=str(other)))
+    assert f"is {other} the LM inside the lattices?" in caplog.text
