@@ -23,14 +23,13 @@ __all__ = ["Arena", "make_arena"]
 class Arena(ABC):
     """Rows that each hold what a model must keep of one history."""
 
-    @property
-    @abstractmethod
-    def num_rows(self) -> int:
-        """R, rows there are."""
-
     @abstractmethod
     def grow(self, num_rows: int) -> None:
         """Make it ``num_rows`` rows, at least as many as there are; what is in them stays."""
+
+    @abstractmethod
+    def referred(self, rows: Tensor) -> Tensor:
+        """Return the rows that the states in (N,) rows cannot do without, these included."""
 
     @abstractmethod
     def advance(self, parents: Tensor, words: Tensor, rows: Tensor) -> Tensor:
@@ -58,18 +57,16 @@ class LstmArena(Arena):
 
     def __init__(self, model: LstmLm, num_rows: int) -> None:
         self._model = model
-        state = model.start(num_rows)
-        self._hidden, self._cell = state.hidden.clone(), state.cell.clone()
-
-    @property
-    def num_rows(self) -> int:
-        """See Arena."""
-        return self._hidden.shape[1]
+        start = model.start(1)
+        self._hidden, self._cell = _with_rows(start.hidden, num_rows), _with_rows(start.cell, num_rows)
 
     def grow(self, num_rows: int) -> None:
         """See Arena."""
-        more = num_rows - self.num_rows
-        self._hidden, self._cell = (functional.pad(old, (0, 0, 0, more)) for old in (self._hidden, self._cell))
+        self._hidden, self._cell = _with_rows(self._hidden, num_rows), _with_rows(self._cell, num_rows)
+
+    def referred(self, rows: Tensor) -> Tensor:
+        """See Arena."""
+        return rows
 
     def advance(self, parents: Tensor, words: Tensor, rows: Tensor) -> Tensor:
         """See Arena."""
@@ -94,22 +91,22 @@ class TransformerArena(Arena):
     def __init__(self, model: TransformerLm, num_rows: int) -> None:
         self._model = model
         weight = model.output.bias
-        self._keys = weight.new_zeros(model.config.layers, num_rows, model.config.embedding_dim)
-        self._values = torch.zeros_like(self._keys)
+        self._keys = weight.new_empty(model.config.layers, num_rows, model.config.embedding_dim)
+        self._values = torch.empty_like(self._keys)
         self._seen = torch.full((num_rows, 1), -1, dtype=torch.int64, device=weight.device)  # (R, T), the last is own
         self._length = torch.zeros(num_rows, dtype=torch.int64, device=weight.device)
 
-    @property
-    def num_rows(self) -> int:
-        """See Arena."""
-        return self._keys.shape[1]
-
     def grow(self, num_rows: int) -> None:
         """See Arena."""
-        more = num_rows - self.num_rows
-        self._keys, self._values = (functional.pad(old, (0, 0, 0, more)) for old in (self._keys, self._values))
+        more = num_rows - len(self._length)
+        self._keys, self._values = _with_rows(self._keys, num_rows), _with_rows(self._values, num_rows)
         self._seen = functional.pad(self._seen, (0, 0, 0, more), value=-1)
         self._length = functional.pad(self._length, (0, more))
+
+    def referred(self, rows: Tensor) -> Tensor:
+        """See Arena."""
+        seen = self._seen[rows]
+        return torch.cat([rows, seen[seen >= 0]])
 
     def advance(self, parents: Tensor, words: Tensor, rows: Tensor) -> Tensor:
         """See Arena."""
@@ -140,3 +137,10 @@ class TransformerArena(Arena):
 def make_arena(model: LanguageModel, num_rows: int) -> Arena:
     """Return an arena for a model's states, with rows of zeros."""
     return LstmArena(model, num_rows) if isinstance(model, LstmLm) else TransformerArena(model, num_rows)
+
+
+def _with_rows(old: Tensor, num_rows: int) -> Tensor:
+    """Return (L, R, E) rows, the first ones those of ``old``, the others of no meaning yet."""
+    new = old.new_empty(old.shape[0], num_rows, old.shape[2])
+    new[:, : old.shape[1]] = old
+    return new

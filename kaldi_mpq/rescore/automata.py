@@ -17,13 +17,11 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn import functional
 
-from kaldi_mpq.lm.arena import make_arena
 from kaldi_mpq.lm.model import LanguageModel
-from kaldi_mpq.lm.normalizer import make_normalizer
 from kaldi_mpq.native import OldLm
 from kaldi_mpq.native.search import END, RowTable
+from kaldi_mpq.rescore.state_rows import StateRows
 
 __all__ = ["Automaton", "NeuralAutomaton", "NgramAutomaton", "WeightedSum"]
 
@@ -32,7 +30,7 @@ Costs = NDArray[np.float32]
 
 _SHARED = -1  # owner of the states that all searches share
 _SHARED_WORDS = 2  # histories of at most so many words are shared
-_FIRST_ROWS = 1024
+_FIRST_STATES = 1024
 
 Context = Mapping["Automaton", Any]  # what earlier utterances have left models with, if that means anything to them
 
@@ -85,29 +83,27 @@ class NgramAutomaton:
 class NeuralAutomaton:
     """An LSTM or Transformer language model; a history is evaluated when something is first read after it.
 
+    Its state is in memory as long as there is room. One that was given up is evaluated again when it is wanted.
+
     Args:
       model: in evaluation mode.
       order: histories whose last ``order - 1`` words agree, the sentence start being one, are one state; 0 or less:
         none are.
       normalize: see `make_normalizer`.
-      most_shared: short histories that are shared by all owners, at most; these are never forgotten.
+      max_rows: histories whose states are in memory; more only if so many are read at a time.
     """
 
-    def __init__(self, model: LanguageModel, order: int, normalize: bool = True, most_shared: int = 4096) -> None:
+    def __init__(self, model: LanguageModel, order: int, normalize: bool = True, max_rows: int = 32768) -> None:
         self._model = model
         self._order = order
-        self._output = make_normalizer(model, normalize)
-        self._most_shared = most_shared
+        self._most_shared = max_rows // 2  # short histories that are shared are never forgotten
         self._num_shared = 0
-        self._arena = make_arena(model, _FIRST_ROWS)
-        weight = model.output.bias
-        self._device = weight.device
-        self._hidden = weight.new_zeros(_FIRST_ROWS, model.config.embedding_dim)
-        self._log_sums = weight.new_zeros(_FIRST_ROWS)
-        self._free_rows = np.arange(_FIRST_ROWS - 1, 0, -1)  # row 0 is the state before the sentence start
+        self._memory = StateRows(model, normalize, max_rows)
         self._width = max(order - 1, 1) if order > 0 else 2
         self._table = RowTable(self._width)
-        self._row, self._parent_row, self._word, self._depth = (np.zeros(0, np.int64) for _ in range(4))
+        self._row, self._parent, self._word, self._depth = (np.zeros(0, np.int64) for _ in range(4))
+        self._is_known = np.zeros(0, bool)
+        self.histories = 0  # that have been evaluated and not released
         self.evaluations = 0
 
     @property
@@ -117,8 +113,8 @@ class NeuralAutomaton:
 
     @property
     def rows(self) -> int:
-        """Histories whose hidden states are held."""
-        return self._arena.num_rows - 1 - len(self._free_rows)
+        """Histories whose states are in memory."""
+        return self._memory.held
 
     @torch.inference_mode()
     def start(self, owner: int, context: Context | None = None) -> int:
@@ -126,19 +122,16 @@ class NeuralAutomaton:
         before = None if context is None else context.get(self)
         ids, is_new = self._intern_symbols(_SHARED if before is None else owner, np.array([self._model.config.bos]))
         if is_new[0]:
-            parent, depth = (0, 0) if before is None else (self._put(owner, before), _SHARED_WORDS + 1)
+            parent, depth = (-1, 0) if before is None else (self._put(owner, before), _SHARED_WORDS + 1)
             self._describe(ids, np.array([parent]), np.array([self._model.config.bos]), np.array([depth]))
         return int(ids[0])
 
     @torch.inference_mode()
     def read(self, owners: Ints, states: Ints, words: Ints) -> tuple[Ints, Costs]:
         """See Automaton."""
-        self._evaluate(np.unique(states[self._row[states] < 0]))
-        rows = torch.from_numpy(self._row[states]).to(self._device)
-        asked = torch.from_numpy(np.where(words == END, self._model.config.eos, words).astype(np.int64))
-        asked = asked.to(self._device)
-        logits = (self._hidden[rows] * self._model.output_weight[asked]).sum(dim=1) + self._model.output.bias[asked]
-        costs = (self._log_sums[rows] - logits).cpu().numpy()
+        self._evaluate(np.unique(states))
+        asked = np.where(words == END, self._model.config.eos, words).astype(np.int64)
+        costs = self._memory.costs(self._row[states], asked)
         after = words != END
         following = np.zeros(len(words), np.int32)
         following[after] = self._extend(owners[after], states[after], words[after])
@@ -148,8 +141,10 @@ class NeuralAutomaton:
         """See Automaton."""
         ids = self._table.release(owner)
         rows = self._row[ids]
-        self._free_rows = np.concatenate([self._free_rows, rows[rows >= 0]])
+        self._memory.free(rows[rows >= 0])
         self._row[ids] = -1
+        self.histories -= int(self._is_known[ids].sum())
+        self._is_known[ids] = False
 
     def _intern_symbols(self, owner: int, symbols: np.ndarray) -> tuple[Ints, np.ndarray]:
         """Return the numbers of histories that are one symbol each, and which are new."""
@@ -158,17 +153,16 @@ class NeuralAutomaton:
         return self._table.intern(np.full(len(symbols), owner, np.int32), rows)
 
     def _put(self, owner: int, state: Any) -> int:
-        """Return the row of a model's state, which is the owner's from now on."""
-        count = self._arena.rows_of(state)
+        """Return the number of a model's state, which is the owner's from now on; -1: it is that before the start."""
+        count = self._memory.rows_of(state)
         if count == 0:
-            return 0
+            return -1
         ids, _ = self._intern_symbols(owner, -2 - np.arange(count))  # no word, and not the -1 of what is not there
         zeros = np.zeros(count, np.int64)
-        self._describe(ids, zeros, zeros, zeros)
-        rows = self._take_rows(count)
-        self._arena.put(state, torch.from_numpy(rows).to(self._device))
-        self._row[ids] = rows
-        return int(rows[-1])
+        self._describe(ids, zeros - 1, zeros, zeros)
+        self._memory.begin_round()
+        self._memory.put(state, self._take_rows(ids))
+        return int(ids[-1])
 
     def _extend(self, owners: Ints, states: Ints, words: Ints) -> Ints:
         """Return the states after words, new ones described but not evaluated."""
@@ -184,7 +178,7 @@ class NeuralAutomaton:
         owners = self._owners(owners, rows, whole & (depths <= limit))
         ids, is_new = self._table.intern(owners, rows)
         self._num_shared += int((owners[is_new] == _SHARED).sum())
-        self._describe(ids[is_new], self._row[states[is_new]], words[is_new], depths[is_new])
+        self._describe(ids[is_new], states[is_new], words[is_new], depths[is_new])
         return ids
 
     def _owners(self, owners: Ints, rows: np.ndarray, sharable: np.ndarray) -> Ints:
@@ -194,40 +188,47 @@ class NeuralAutomaton:
             sharable[sharable] = self._table.find(_SHARED, rows[sharable]) >= 0
         return np.where(sharable, np.int32(_SHARED), owners)
 
-    def _describe(self, ids: Ints, parent_rows: np.ndarray, words: np.ndarray, depths: np.ndarray) -> None:
+    def _describe(self, ids: Ints, parents: np.ndarray, words: np.ndarray, depths: np.ndarray) -> None:
         more = self._table.capacity - len(self._row)
         if more > 0:
-            more = max(more, len(self._row), _FIRST_ROWS)
-            columns = (self._row, self._parent_row, self._word, self._depth)
+            more = max(more, len(self._row), _FIRST_STATES)
+            columns = (self._row, self._parent, self._word, self._depth)
             grown = (np.concatenate([column, np.full(more, -1)]) for column in columns)
-            self._row, self._parent_row, self._word, self._depth = grown
+            self._row, self._parent, self._word, self._depth = grown
+            self._is_known = np.concatenate([self._is_known, np.zeros(more, bool)])
         self._row[ids] = -1
-        self._parent_row[ids], self._word[ids], self._depth[ids] = parent_rows, words, depths
+        self._parent[ids], self._word[ids], self._depth[ids] = parents, words, depths
 
     def _evaluate(self, ids: np.ndarray) -> None:
-        """Run the model on histories; those that they extend have been evaluated before."""
+        """Put the states of histories into memory, those first that they extend and that have been given up."""
+        self._memory.begin_round()
+        levels, wanted = [], ids
+        while len(wanted):
+            rows = self._row[wanted]
+            self._memory.use(rows[rows >= 0])
+            levels.append(wanted[rows < 0])
+            parents = self._parent[levels[-1]]
+            wanted = np.unique(parents[parents >= 0])
+        for level in reversed(levels):
+            self._run(level[self._row[level] < 0])
+
+    def _run(self, ids: np.ndarray) -> None:
+        """Run the model on histories; the states of those that they extend are in memory."""
         if len(ids) == 0:
             return
-        rows = self._take_rows(len(ids))
-        described = self._parent_row[ids], self._word[ids], rows
-        parents, words, into = (torch.from_numpy(values).to(self._device) for values in described)
-        hidden = self._arena.advance(parents, words, into)
-        self._hidden[into] = hidden
-        self._log_sums[into] = self._output.log_normalizer(hidden)
-        self._row[ids] = rows
+        rows = self._take_rows(ids)
+        parents = self._parent[ids]
+        self._memory.advance(np.where(parents >= 0, self._row[parents], 0), self._word[ids], rows)
         self.evaluations += len(ids)
 
-    def _take_rows(self, count: int) -> np.ndarray:
-        """Return that many rows of the arena that nobody has."""
-        if count > len(self._free_rows):
-            old = self._arena.num_rows
-            new = max(2 * old, old + count)
-            self._arena.grow(new)
-            self._hidden = functional.pad(self._hidden, (0, 0, 0, new - old))
-            self._log_sums = functional.pad(self._log_sums, (0, new - old))
-            self._free_rows = np.concatenate([np.arange(new - 1, old - 1, -1), self._free_rows])
-        taken, self._free_rows = self._free_rows[-count:].copy(), self._free_rows[:-count]
-        return taken
+    def _take_rows(self, ids: np.ndarray) -> np.ndarray:
+        """Return rows for histories, which have them from now on."""
+        rows, given_up = self._memory.take(ids.astype(np.int64))
+        self._row[given_up] = -1
+        self._row[ids] = rows
+        self.histories += int((~self._is_known[ids]).sum())
+        self._is_known[ids] = True
+        return rows
 
 
 class WeightedSum:

@@ -32,6 +32,10 @@ log = logging.getLogger(__name__)
 _FEWEST = 8  # searches that go on however many states are held: as few make small batches
 
 
+def _unseen(count: int) -> None:
+    """Do nothing about lattices that have come to their end."""
+
+
 @dataclass(frozen=True)
 class SearchSettings:
     """How lattices are searched; see `native.Searches` for the first five.
@@ -47,7 +51,7 @@ class SearchSettings:
     growth: float = 1.5
     frontier: int = 16
     active: int = 256
-    held_arcs: int = 4_000_000
+    held_arcs: int = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -87,12 +91,15 @@ class Composer:
         self.questions = 0
         self.rounds = 0
 
-    def compose(self, batches: Iterable[native.Lattices], turns: Turns | None = None) -> Iterator[Composed]:
+    def compose(
+        self, batches: Iterable[native.Lattices], turns: Turns | None = None, over: Callable[[int], None] = _unseen
+    ) -> Iterator[Composed]:
         """Yield every batch, composed, in order; a few are read ahead.
 
         Args:
           turns: lattices wait for others, and start from what was said in these; None: they have nothing to do with
             each other. Memory is bounded if none comes in before those that it waits for.
+          over: is told how many lattices have come to their end.
         """
         s = self._settings
         searches = Searches(s.acoustic_scale, s.beam, s.max_arcs, s.growth, s.frontier)
@@ -105,7 +112,7 @@ class Composer:
             more = self._begin(searches, source, held, begun, line)
             going = self._how_many(going)
             questions = searches.ask(list(begun)[:going])
-            self._collect(searches, begun, line)
+            over(self._collect(searches, begun, line))
             while held and held[0].is_done:
                 yield held.popleft().result()
             if len(questions):
@@ -157,7 +164,9 @@ class Composer:
             begun[search] = (batch, index)
         return True
 
-    def _collect(self, searches: Searches, begun: dict[int, tuple[_Batch, int]], line: _Line) -> None:
+    def _collect(self, searches: Searches, begun: dict[int, tuple[_Batch, int]], line: _Line) -> int:
+        """Put what the searches that are over have found where it belongs; return how many they are."""
+        before = len(begun)
         by_batch: dict[int, tuple[_Batch, list[int]]] = {}
         for search in searches.done():
             batch, _ = begun[search]
@@ -169,6 +178,7 @@ class Composer:
             for number in numbers:
                 self._automaton.release(number)
             line.go_on(outputs)
+        return before - len(begun)
 
 
 @dataclass(frozen=True)
@@ -185,12 +195,16 @@ class Stage:
 
 
 def compose_stages(
-    stages: Sequence[Stage], batches: Iterable[native.Lattices], turns: Turns | None = None
+    stages: Sequence[Stage],
+    batches: Iterable[native.Lattices],
+    turns: Turns | None = None,
+    over: Callable[[int], None] | None = None,
 ) -> Iterator[Composed]:
     """Yield every batch after all stages, in order; a lattice that fails in one of them comes out as it was.
 
     Args:
       turns: see `Composer.compose`; of one stage at most.
+      over: is told how many lattices have come to the end of the last stage.
     Raises:
       AssertionError: an utterance was lost, which must not happen.
     """
@@ -205,7 +219,7 @@ def compose_stages(
         raise AssertionError(("turns in several stages", len(stages)))
     stream: Iterator[Composed] = noted()
     for stage in stages:
-        stream = _compose_stage(stage, stream, turns)
+        stream = _compose_stage(stage, stream, turns, over if over and stage is stages[-1] else _unseen)
     for composed in stream:
         before = read.popleft()
         if composed.lattices.keys != before.keys:
@@ -218,7 +232,9 @@ def compose_stages(
         yield Composed(after, composed.faults)
 
 
-def _compose_stage(stage: Stage, stream: Iterator[Composed], turns: Turns | None) -> Iterator[Composed]:
+def _compose_stage(
+    stage: Stage, stream: Iterator[Composed], turns: Turns | None, over: Callable[[int], None]
+) -> Iterator[Composed]:
     faults: deque[dict[str, str]] = deque()
 
     def inputs() -> Iterator[native.Lattices]:
@@ -226,7 +242,7 @@ def _compose_stage(stage: Stage, stream: Iterator[Composed], turns: Turns | None
             faults.append(composed.faults)
             yield reverse(composed.lattices) if stage.is_reversed else composed.lattices
 
-    for composed in stage.composer.compose(inputs(), turns):
+    for composed in stage.composer.compose(inputs(), turns, over):
         lattices = reverse(composed.lattices) if stage.is_reversed else composed.lattices
         yield Composed(lattices, {**composed.faults, **faults.popleft()})
 

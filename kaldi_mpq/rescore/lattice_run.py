@@ -26,6 +26,7 @@ from kaldi_mpq.rescore.composition import Composed, Composer, SearchSettings, St
 from kaldi_mpq.rescore.lattice_context import rescore_in_context
 from kaldi_mpq.rescore.lattice_settings import LatticeSettings
 from kaldi_mpq.rescore.old_lm_check import doubt_old_lm
+from kaldi_mpq.rescore.progress import RescoringProgress
 from kaldi_mpq.rescore.terms import OpenTerm, open_terms
 from kaldi_mpq.rescore.turns import Turns
 from kaldi_mpq.text.conversations import conversations_of
@@ -69,7 +70,7 @@ class LatticeRescorer:
       word_bonus: taken off the cost of every word.
       max_ngram_order: see `NeuralAutomaton`.
       normalize: see `NeuralAutomaton`.
-      batch_tokens: LM states in memory, beyond which no lattice is begun and few go on.
+      batch_tokens: LM states in memory; when so many are in use, no lattice is begun and few go on.
     """
 
     def __init__(
@@ -88,9 +89,11 @@ class LatticeRescorer:
         self._neural: list[NeuralAutomaton] = []
         forward: list[tuple[Automaton, float]] = [(NgramAutomaton(old[0]), -old[1])]
         backward: list[tuple[Automaton, float]] = []
+        terms = list(terms)
+        num_neural = sum(isinstance(model, LanguageModel) for model, _ in terms)
         for model, weight in terms:
             if isinstance(model, LanguageModel):
-                automaton = NeuralAutomaton(model, max_ngram_order, normalize, most_shared=batch_tokens // 2)
+                automaton = NeuralAutomaton(model, max_ngram_order, normalize, max(batch_tokens // num_neural, 1))
                 self._neural.append(automaton)
                 (backward if model.config.backward else forward).append((automaton, weight))
             else:
@@ -110,13 +113,19 @@ class LatticeRescorer:
         """Return the rescored lattices, unusable ones unchanged, in the order given."""
         return next(self.compose([lattices])).lattices
 
-    def compose(self, batches: Iterable[native.Lattices], turns: Turns | None = None) -> Iterator[Composed]:
+    def compose(
+        self,
+        batches: Iterable[native.Lattices],
+        turns: Turns | None = None,
+        over: Callable[[int], None] | None = None,
+    ) -> Iterator[Composed]:
         """Yield every batch, rescored, in order; a few are read ahead.
 
         Args:
           turns: what `turns` returned, where utterances start from what was said before them.
+          over: is told how many lattices have come to their end.
         """
-        return compose_stages(self._stages, batches, turns)
+        return compose_stages(self._stages, batches, turns, over)
 
     def turns(self, conversations: Sequence[Sequence[str]], window: int) -> Turns:
         """Return conversations, the utterances of each in order, in which nothing has been said; see `compose`.
@@ -136,7 +145,7 @@ class LatticeRescorer:
           LatticeError: the archive is damaged; ``target`` is then not written.
         """
         with native.LatticeReader(str(source)) as reader, native.LatticeWriter(str(target), text=text) as writer:
-            return self.rescore_batches(reader.batches(max_arcs=_BATCH_ARCS), writer.write)
+            return self.rescore_batches(reader.batches(max_arcs=_BATCH_ARCS), writer.write, name=source.name)
 
     def rescore_batches(
         self,
@@ -144,6 +153,7 @@ class LatticeRescorer:
         write: Callable[[native.Lattices], object],
         turns: Turns | None = None,
         only: Container[str] | None = None,
+        name: str = "rescoring",
     ) -> LatticeTally:
         """Rescore lattices, hand them on in order, name in the log what is unchanged; return what was done.
 
@@ -151,6 +161,7 @@ class LatticeRescorer:
           write: is called with every batch, rescored.
           turns: see `compose`.
           only: names of those that are handed on and counted; None: all.
+          name: of what is rescored, for showing how far it is.
         """
         total = LatticeTally()
         questions, evaluations = self._counts()
@@ -160,21 +171,23 @@ class LatticeRescorer:
             nonlocal arcs_in
             for lattices in batches:
                 arcs_in += _chosen(lattices, only).num_arcs
+                progress.read(len(lattices))
                 yield lattices
 
-        for composed in self.compose(counted(), turns):
-            lattices = _chosen(composed.lattices, only)
-            faults = {key: composed.faults[key] for key in lattices.keys if key in composed.faults}
-            for key, reason in faults.items():
-                log.warning("WARNING utterance %s goes through unchanged: %s", key, reason)
-            write(lattices)
-            total += self._tally(lattices) + LatticeTally(passed_through=len(faults))
+        with RescoringProgress(name) as progress:
+            for composed in self.compose(counted(), turns, progress.done):
+                lattices = _chosen(composed.lattices, only)
+                faults = {key: composed.faults[key] for key in lattices.keys if key in composed.faults}
+                for key, reason in faults.items():
+                    log.warning("WARNING utterance %s goes through unchanged: %s", key, reason)
+                write(lattices)
+                total += self._tally(lattices) + LatticeTally(passed_through=len(faults))
         now = self._counts()
         work = LatticeTally(arcs_in=arcs_in, questions=now[0] - questions, evaluations=now[1] - evaluations)
         return total + work
 
     def _is_full(self) -> bool:
-        return sum(automaton.rows for automaton in self._neural) > self._batch_tokens
+        return sum(automaton.histories for automaton in self._neural) > self._batch_tokens
 
     def _counts(self) -> tuple[int, int]:
         questions = sum(stage.composer.questions for stage in self._stages)

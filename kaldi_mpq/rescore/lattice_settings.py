@@ -43,7 +43,7 @@ class LatticeSettings(ContextSettings):
     job: int | None = setting(None, help="rescore lat.JOB.gz only; default: all jobs, one after the other")
     check_old_lm: bool = setting(True, help="warn if the old LM seems not to be the one in the first lattices")
     batch_tokens: int = setting(
-        32768, help="LM states in memory, beyond which no lattice is begun and few go on"
+        32768, help="LM states in memory at a time; when so many are in use, no lattice is begun and few go on"
     )
     threads: int = setting(0, help="CPU threads; 0: torch's own choice")
     device: str = setting("auto", help="cpu, cuda, or auto: cuda where there is one")

@@ -18,6 +18,7 @@ from kaldi_mpq.native.kept_scores import KeptScores
 from kaldi_mpq.rescore.combine import combine, cost_changes
 from kaldi_mpq.rescore.fusion import Fusion
 from kaldi_mpq.rescore.lattice import LatticeOps
+from kaldi_mpq.rescore.progress import RescoringProgress
 from kaldi_mpq.rescore.terms import sentence_sums
 from kaldi_mpq.rescore.tree_scores import SentenceCosts
 
@@ -157,7 +158,7 @@ class NbestRescorer:
     lattice_beam: float | None = None
     keep_scores: bool = False
 
-    def rescore_archive(self, source: Path, target: Path, max_arcs: int = 500_000) -> tuple[Tally, list[KeptScores]]:
+    def rescore_archive(self, source: Path, target: Path, max_arcs: int = 200_000) -> tuple[Tally, list[KeptScores]]:
         """Rescore every lattice of ``source`` into ``target``, same keys in the same order.
 
         Returns:
@@ -167,12 +168,18 @@ class NbestRescorer:
         """
         total = Tally()
         kept: list[KeptScores] = []
-        with native.LatticeReader(str(source)) as reader, native.LatticeWriter(str(target)) as writer:
+        with (
+            native.LatticeReader(str(source)) as reader,
+            native.LatticeWriter(str(target)) as writer,
+            RescoringProgress(source.name) as progress,
+        ):
             for lattices in reader.batches(max_arcs=max_arcs):
+                progress.read(len(lattices))
                 rescored, tally, scores = self.rescore(lattices)
                 if rescored.keys != lattices.keys:
                     raise AssertionError(("keys changed", len(lattices), len(rescored)))
                 writer.write(rescored)
+                progress.done(len(rescored))
                 total += tally
                 kept += [] if scores is None else [scores]
         return total, kept

@@ -114,7 +114,7 @@ def test_released_rows_are_used_again_and_short_histories_kept(model):
 
 def test_no_more_histories_are_shared_than_allowed(model):
     """Beyond the limit they belong to whoever asks, and are released with it; costs stay the same."""
-    automaton, free = NeuralAutomaton(model, 4, most_shared=2), NeuralAutomaton(model, 4)
+    automaton, free = NeuralAutomaton(model, 4, max_rows=4), NeuralAutomaton(model, 4)
     for owner, words in enumerate(sentences(model)):
         np.testing.assert_allclose(read_sentence(automaton, words, owner), read_sentence(free, words, owner), atol=1e-4)
     for owner in range(12):
@@ -122,10 +122,47 @@ def test_no_more_histories_are_shared_than_allowed(model):
     assert automaton.rows <= 4
 
 
-def test_it_grows_beyond_its_first_rows(make_lm):
-    """Two thousand histories of one owner; the last costs what it does alone."""
+@pytest.mark.parametrize("order", [0, 3])
+@pytest.mark.parametrize("max_rows", [1, 12, 40])
+def test_histories_that_were_given_up_are_evaluated_again(model, order, max_rows):
+    """Sentences that take turns in too little memory cost what they do in enough of it, and no more rows are held."""
+    small, large = NeuralAutomaton(model, order, max_rows=max_rows), NeuralAutomaton(model, order)
+    rows = sentences(model, 20)
+    owners = np.arange(len(rows), dtype=np.int32)
+    states = {lm: np.array([lm.start(owner) for owner in owners], np.int32) for lm in (small, large)}
+    rng = np.random.default_rng(3)
+    position = np.zeros(len(rows), int)
+    while (left := np.flatnonzero(position <= np.array([len(row) for row in rows]))).size:
+        now = rng.permutation(left)[:3]
+        words = np.array([[*rows[i], END][position[i]] for i in now], np.int32)
+        costs = {}
+        for automaton, at in states.items():
+            at[now], costs[automaton] = automaton.read(owners[now], at[now], words)
+        np.testing.assert_allclose(costs[small], costs[large], atol=2e-4)
+        position[now] += 1
+        assert small.rows <= max(max_rows, 30)  # three sentences of ten words may be wanted at a time
+    assert large.histories == large.rows == large.evaluations
+    assert max_rows == 40 or small.evaluations > large.evaluations
+    for owner in owners:
+        small.release(int(owner))
+    assert small.rows <= small.histories <= max_rows  # what all share
+
+
+def test_a_context_is_never_given_up(model):
+    """What was said before cannot be computed again, so it stays while others come and go."""
+    automaton, contexts = NeuralAutomaton(model, 0, max_rows=8), conversations(model)
+    state = automaton.start(50, context_of(automaton, contexts, 0))
+    for owner, words in enumerate(sentences(model)):
+        read_sentence(automaton, words, owner)
+        automaton.release(owner)
+    cost = automaton.read(np.array([50], np.int32), np.array([state], np.int32), np.array([END], np.int32))[1]
+    np.testing.assert_allclose(cost, whole(model, [], before=said(model, 0)), atol=5e-4)
+
+
+def test_it_grows_beyond_its_rows(make_lm):
+    """Two thousand histories at a time; the last costs what it does alone."""
     model = open_lm(make_lm(model="transformer"))
-    automaton = NeuralAutomaton(model, 0)
+    automaton = NeuralAutomaton(model, 0, max_rows=100)
     start = np.full(2000, automaton.start(0), np.int32)
     owners, words = np.zeros(2000, np.int32), np.arange(1, 2001, dtype=np.int32)
     states, _ = automaton.read(owners, start, words)
@@ -202,7 +239,7 @@ def test_what_follows_from_a_context_is_its_owners_alone(model, order):
 
 def test_contexts_go_on_when_rows_are_added(model):
     """More conversations and histories than there were rows at first: the last one costs what it should."""
-    automaton, contexts = NeuralAutomaton(model, 0), conversations(model)
+    automaton, contexts = NeuralAutomaton(model, 0, max_rows=50), conversations(model)
     for owner in range(60):
         state = automaton.start(owner, context_of(automaton, contexts, 0))
         owners = np.full(30, owner, np.int32)
