@@ -54,7 +54,7 @@ class AdmmObjective(DistilledObjective):
       interval: optimiser steps between (2) and (3).
       growth: gamma is multiplied by it after each (3), and lambda divided, which leaves gamma lambda as it is.
       projection: ``sum`` or ``weights``, see the module.
-      label_smoothing, teacher: see DistilledObjective.
+      label_smoothing, teacher, self_normalize: see DistilledObjective.
     """
 
     def __init__(
@@ -70,8 +70,9 @@ class AdmmObjective(DistilledObjective):
         projection: str = "sum",
         label_smoothing: float = 0.0,
         teacher: Teacher | None = None,
+        self_normalize: float = 0.0,
     ) -> None:
-        super().__init__(model, label_smoothing, teacher)
+        super().__init__(model, label_smoothing, teacher, self_normalize)
         precision.check_covers(unit.name for unit in units)
         self.interval, self.growth, self.projection = interval, growth, projection
         self.register_buffer("gamma", torch.tensor(gamma))

@@ -64,8 +64,10 @@ class Teacher:
 class DistilledObjective(Objective):
     """Cross entropy, mixed with the divergence from a teacher if there is one."""
 
-    def __init__(self, model: LanguageModel, label_smoothing: float, teacher: Teacher | None) -> None:
-        super().__init__(model, label_smoothing)
+    def __init__(
+        self, model: LanguageModel, label_smoothing: float, teacher: Teacher | None, self_normalize: float = 0.0
+    ) -> None:
+        super().__init__(model, label_smoothing, self_normalize)
         self.teacher = teacher
 
     def token_loss(self, batch: Batch, logits: Tensor, targets: Tensor) -> Tensor:

@@ -108,7 +108,11 @@ def make_objective(
     if settings.distill_weight > 0:
         teacher = Teacher(_copy(model), settings.distill_weight, settings.distill_temperature)
     student = _copy(model, settings.dropout)
-    options: dict[str, Any] = {"label_smoothing": settings.label_smoothing, "teacher": teacher}
+    options: dict[str, Any] = {
+        "label_smoothing": settings.label_smoothing,
+        "self_normalize": settings.self_normalize,
+        "teacher": teacher,
+    }
     if settings.method == "ste":
         return SteObjective(student, units, precision, granularity, scale_rate=settings.scale_rate, **options)
     options.update(

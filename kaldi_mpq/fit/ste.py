@@ -35,7 +35,7 @@ class SteObjective(DistilledObjective):
     Args:
       model: the float model; its matrices are parametrized in place.
       units, precision, granularity: which weights have how many bits, and which share a scale.
-      label_smoothing: see Objective.
+      label_smoothing, self_normalize: see Objective.
       teacher: distil from it.
       scale_rate: learning rate of the scales over that of the weights.
     """
@@ -49,9 +49,10 @@ class SteObjective(DistilledObjective):
         *,
         label_smoothing: float = 0.0,
         teacher: Teacher | None = None,
+        self_normalize: float = 0.0,
         scale_rate: float = 1.0,
     ) -> None:
-        super().__init__(model, label_smoothing, teacher)
+        super().__init__(model, label_smoothing, teacher, self_normalize)
         attach(model, units, precision, granularity)
         for name, parameter in model.named_parameters():
             if name.endswith("log_scale"):

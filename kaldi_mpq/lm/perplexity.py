@@ -19,7 +19,7 @@ from kaldi_mpq.lm.batches import PADDING, Batch, as_read, conversation_batches, 
 from kaldi_mpq.lm.model import LanguageModel
 from kaldi_mpq.text.corpus import Corpus
 
-__all__ = ["Perplexity", "carry", "corpus_batches", "perplexity", "token_logps"]
+__all__ = ["Perplexity", "carry", "corpus_batches", "log_normalizer_spread", "perplexity", "token_logps"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,31 @@ def perplexity(
         for logps in _batch_logps(model, corpus_batches(model, corpus, batch_tokens, context)):
             total += Perplexity(-float(logps.sum(dtype=torch.float64)), logps.numel())
     return total
+
+
+@torch.no_grad()
+def log_normalizer_spread(
+    model: LanguageModel, corpus: Corpus, context: str = "utterance", batch_tokens: int = 4000
+) -> dict[str, float]:
+    """Return mean, standard deviation and largest size of ln Z over the tokens of a corpus.
+
+    A self-normalised model is right to take logits for log-probabilities as far as these are near 0.
+    """
+    device = model.output.bias.device
+    found, state = [torch.zeros(0)], None
+    with _evaluating(model):
+        for batch in corpus_batches(model, corpus, batch_tokens, context):
+            batch = batch.to(device)
+            hidden, state = model(batch.inputs, carry(model, state, batch.fresh))
+            logits = model.logits(hidden[batch.targets != PADDING])
+            found.append(torch.logsumexp(logits, dim=-1).cpu())
+    ln_z = torch.cat(found).double()
+    deviation = float(ln_z.std(unbiased=False)) if len(ln_z) else 0.0
+    return {
+        "mean": float(ln_z.mean()) if len(ln_z) else 0.0,
+        "deviation": deviation,
+        "largest": float(ln_z.abs().max()) if len(ln_z) else 0.0,
+    }
 
 
 @torch.no_grad()

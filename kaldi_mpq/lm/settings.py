@@ -27,6 +27,9 @@ class OptimSettings:
     batch_tokens: int = setting(1000, help="tokens per batch and process")
     clip: float = setting(1.0, help="largest gradient norm; 0: no clipping")
     label_smoothing: float = setting(0.0, help="probability mass spread over the vocabulary")
+    self_normalize: float = setting(
+        0.0, help="weight of the squared log-normalisers in the loss; above 0: logits become log-probabilities"
+    )
     patience: int = setting(3, help="validations without gain before training stops")
     halvings: int = setting(8, help="halving: halvings before training stops")
     validate_every: float = setting(1.0, help="epochs between validations")
@@ -48,7 +51,7 @@ class OptimSettings:
         for name in ("label_smoothing", "final_rate", "momentum"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"bad value for {name}", expected="a number in [0, 1)", found=getattr(self, name))
-        for name in ("weight_decay", "warmup_steps", "clip", "halvings", "seed", "threads"):
+        for name in ("self_normalize", "weight_decay", "warmup_steps", "clip", "halvings", "seed", "threads"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"bad value for {name}", expected="a number not below 0", found=getattr(self, name))
 

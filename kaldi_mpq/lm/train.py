@@ -24,7 +24,7 @@ from kaldi_mpq.lm.batches import PADDING, Batch, as_read, conversation_batches, 
 from kaldi_mpq.lm.checkpoint import read_checkpoint, save_lm, write_checkpoint
 from kaldi_mpq.lm.model import LanguageModel, ModelConfig, build
 from kaldi_mpq.lm.objective import Objective
-from kaldi_mpq.lm.perplexity import Perplexity, perplexity
+from kaldi_mpq.lm.perplexity import Perplexity, log_normalizer_spread, perplexity
 from kaldi_mpq.lm.processes import agreed, choose_device, gathered, leave, prepare_process, rank, world
 from kaldi_mpq.lm.progress import TrainingProgress
 from kaldi_mpq.lm.schedule import learning_rate
@@ -56,7 +56,9 @@ def train_lm(settings: TrainSettings) -> str:
     shape = {name: getattr(settings, name) for name in _SHAPE}
     torch.manual_seed(settings.seed)
     model = build(ModelConfig(vocab_size=len(vocabulary), **symbols, **shape))
-    objective = Objective(model, settings.label_smoothing)
+    if settings.self_normalize:
+        nn.init.constant_(model.output.bias, -math.log(len(vocabulary)))  # so ln Z starts near 0
+    objective = Objective(model, settings.label_smoothing, settings.self_normalize)
     Trainer(objective, settings, train, dev, settings.out).run(made_with)
     return finish(objective.model, settings, settings.data, settings.out, stamp("lm train", made_with, inputs))
 
@@ -70,7 +72,10 @@ def finish(model: LanguageModel, settings: OptimSettings, data: Path, out: Path,
     report = {}
     for path in sorted(data.glob("*.ids")):
         if path.stem != "train":
-            report[path.stem] = perplexity(model, Corpus.load(path), context=settings.context).to_dict()
+            corpus = Corpus.load(path)
+            report[path.stem] = perplexity(model, corpus, context=settings.context).to_dict()
+            if settings.self_normalize:
+                report[path.stem]["log_normalizer"] = log_normalizer_spread(model, corpus, settings.context)
     first = rank() == 0
     leave()
     if first:
@@ -317,8 +322,9 @@ def read_vocabulary(data: Path) -> Vocabulary:
 def _comparable(settings: dict[str, Any]) -> dict[str, Any]:
     """Return the settings that change the result: not where files are, how often it is saved or what computes it."""
     irrelevant = {"out", "checkpoint_minutes", "threads", "device", "data", "lm"}
-    if not settings.get("backward"):
-        irrelevant.add("backward")  # directories made before there were backward models do not say
+    for later in ("backward", "self_normalize"):
+        if not settings.get(later):
+            irrelevant.add(later)  # directories made before there was such a setting do not say
     return json.loads(json.dumps({name: value for name, value in settings.items() if name not in irrelevant}))
 
 
@@ -335,4 +341,9 @@ def _other_settings(what: str, where: Path, theirs: dict[str, Any], ours: dict[s
 
 
 def _summary(report: dict[str, Any]) -> str:
-    return ", ".join(f"{name} perplexity {values['perplexity']:.2f}" for name, values in report.items())
+    def line(name: str, values: dict[str, Any]) -> str:
+        spread = values.get("log_normalizer")
+        ln_z = f" (ln Z {spread['mean']:.3f} +- {spread['deviation']:.3f})" if spread else ""
+        return f"{name} perplexity {values['perplexity']:.2f}{ln_z}"
+
+    return ", ".join(line(name, values) for name, values in report.items())
