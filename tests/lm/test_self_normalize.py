@@ -43,7 +43,7 @@ def test_squares_of_log_normalizers_are_added(kind, make_model, make_corpus):
 
 @pytest.mark.parametrize("method", ["ste", "admm"])
 def test_float_and_quantized_models_learn_to_normalise(settings, toy, tmp_path, method):
-    """Trained with the setting, ln Z of both stays near 0 on held-out text, which ppl.json says; without, it does not."""
+    """Trained with the setting, ln Z of both stays near 0 on held-out text, as ppl.json says; without, it does not."""
     dev = Corpus.load(toy / "dev.ids")
     plain, paid = settings(out=tmp_path / "plain"), settings(out=tmp_path / "paid", self_normalize=0.3)
     train_lm(plain)
