@@ -16,6 +16,7 @@ from torch import Tensor, distributed
 
 from kaldi_mpq.artefact import require, sha256_of, stamp
 from kaldi_mpq.errors import ConfigError, VocabularyError
+from kaldi_mpq.fit.activations import with_activation_bits
 from kaldi_mpq.fit.admm import AdmmObjective
 from kaldi_mpq.fit.distill import Teacher
 from kaldi_mpq.fit.extragradient import ExtraGradientObjective
@@ -56,6 +57,8 @@ def fit_lm(settings: FitSettings) -> str:
     if sha256_of(settings.lm / "words.txt") != sha256_of(settings.data / "words.txt"):
         raise VocabularyError("not the words.txt that the LM was trained with", where=settings.data / "words.txt")
     model = load_lm(settings.lm)
+    if settings.activation_bits:
+        model = with_activation_bits(model, settings.activation_bits, Corpus.load(settings.data / "dev.ids"))
     precision = read_precision(settings, model)
     units = matching_units(model, precision)
     tensors, quantized = fit_model(model, units, precision, settings, made_with)
@@ -106,8 +109,8 @@ def make_objective(
     """Return what the settings' method minimises, with a copy of the model."""
     teacher = None
     if settings.distill_weight > 0:
-        teacher = Teacher(_copy(model), settings.distill_weight, settings.distill_temperature)
-    student = _copy(model, settings.dropout)
+        teacher = Teacher(_copy(model, activation_bits=0), settings.distill_weight, settings.distill_temperature)
+    student = _copy(model, **({} if settings.dropout is None else {"dropout": settings.dropout}))
     options: dict[str, Any] = {
         "label_smoothing": settings.label_smoothing,
         "self_normalize": settings.self_normalize,
@@ -128,8 +131,8 @@ def make_objective(
     return ExtraGradientObjective(student, units, precision, granularity, eta1=settings.eta1, **options)
 
 
-def _copy(model: LanguageModel, dropout: float | None = None) -> LanguageModel:
-    config = model.config if dropout is None else replace(model.config, dropout=dropout)
-    copy = build(config)
-    copy.load_state_dict(model.state_dict())
+def _copy(model: LanguageModel, **changed: Any) -> LanguageModel:
+    copy = build(replace(model.config, **changed))
+    names = copy.state_dict().keys()
+    copy.load_state_dict({name: tensor for name, tensor in model.state_dict().items() if name in names})
     return copy

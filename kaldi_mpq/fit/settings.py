@@ -25,6 +25,9 @@ class FitSettings(OptimSettings):
     out: Path = setting(help="directory to write", positional=True)
     data: Path = setting(Path("data/lm"), help="directory that mpq text wrote")
     bits: int | None = setting(None, help="bits of every weight", choices=(1, 2, 4, 8, 16, 32))
+    activation_bits: int = setting(
+        0, help="bits of what goes into the layers' matrices; 0: float", choices=(0, 2, 3, 4, 5, 6, 7, 8)
+    )
     precision: Path | None = setting(None, help="precision.json: bits of each part, instead of --bits")
     method: str = setting(
         "ste",

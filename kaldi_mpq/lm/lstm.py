@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from kaldi_mpq.lm.activation_grid import activation_grid
 from kaldi_mpq.lm.lstm_step import step_histories
 from kaldi_mpq.lm.model import LanguageModel, ModelConfig
 
@@ -45,22 +46,24 @@ class LstmLayer(nn.Module):
     """One layer: (4H, I) weights from below, (4H, H) from the step before, (4H,) bias; gates in the order of GATES.
 
     With peepholes also (3H,) weights of the cells before (input and forget gate) and after (output gate) the step.
+    ``see`` is how matrices see hidden vectors: as they are, or on a grid.
     """
 
-    def __init__(self, inputs: int, cells: int, peephole: bool = False) -> None:
+    def __init__(self, inputs: int, cells: int, peephole: bool = False, activation_bits: int = 0) -> None:
         super().__init__()
         bound = cells**-0.5
         self.ih = nn.Parameter(torch.empty(4 * cells, inputs).uniform_(-bound, bound))
         self.hh = nn.Parameter(torch.empty(4 * cells, cells).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.zeros(4 * cells))
         self.peephole = nn.Parameter(torch.zeros(3 * cells)) if peephole else None  # a vector: never quantized
+        self.see = activation_grid(activation_bits, clip=1.0)  # tanh leaves nothing beyond
         with torch.no_grad():
             self.bias[cells : 2 * cells] = 1.0  # remember at first
 
     def forward(self, below: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return (T, N, H) outputs and the last hidden and cell vectors, (1, N, H), of (T, N, I) inputs."""
-        if self.peephole is not None:
-            return self._forward_peephole(below, hidden[0], cell[0])
+        if self.peephole is not None or not isinstance(self.see, nn.Identity):
+            return self._forward_steps(below, hidden[0], cell[0])
         weights = [self.ih, self.hh, self.bias, torch.zeros_like(self.bias)]  # torch has two biases, whose sum counts
         return torch._VF.lstm(below, (hidden, cell), weights, True, 1, 0.0, self.training, False, False)
 
@@ -75,11 +78,11 @@ class LstmLayer(nn.Module):
             o = o + on_output * cell
         return torch.sigmoid(o) * torch.tanh(cell), cell
 
-    def _forward_peephole(self, below: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Do what `forward` does word by word, because torch's LSTM has no peepholes."""
+    def _forward_steps(self, below: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Do what `forward` does word by word, because torch's LSTM has no peepholes and no grids."""
         outputs = []
         for gates in functional.linear(below, self.ih, self.bias):
-            hidden, cell = self.step(gates + functional.linear(hidden, self.hh), cell)
+            hidden, cell = self.step(gates + functional.linear(self.see(hidden), self.hh), cell)
             outputs.append(hidden)
         return torch.stack(outputs), hidden[None], cell[None]
 
@@ -92,19 +95,21 @@ class LstmLm(LanguageModel):
         embedding, cells = config.embedding_dim, config.hidden_dim
         nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
         inputs = [embedding, *[cells] * (config.layers - 1)]
-        self.layers = nn.ModuleList(LstmLayer(width, cells, config.peephole) for width in inputs)
+        bits = config.activation_bits
+        self.see = activation_grid(bits)
+        self.layers = nn.ModuleList(LstmLayer(width, cells, config.peephole, bits) for width in inputs)
         self.projection = nn.Linear(cells, embedding, bias=False) if cells != embedding or config.projected else None
 
     def forward(self, inputs: Tensor, state: LstmState | None = None) -> tuple[Tensor, LstmState]:
         """See LanguageModel.forward."""
         state = state or self.start(inputs.shape[0])
-        below = self.dropout(self.embed(inputs.t()))  # (T, N, E)
+        below = self.dropout(self.see(self.embed(inputs.t())))  # (T, N, E)
         hidden, cell = [], []
         for k, layer in enumerate(self.layers):
             above, last_hidden, last_cell = layer(below, state.hidden[k : k + 1], state.cell[k : k + 1])
             hidden.append(last_hidden)
             cell.append(last_cell)
-            below = self.dropout(above)  # (T, N, H)
+            below = self.dropout(self._above(k, above))  # (T, N, H)
         return self._project(below).transpose(0, 1), LstmState(torch.cat(hidden), torch.cat(cell))
 
     def start(self, count: int) -> LstmState:
@@ -116,20 +121,24 @@ class LstmLm(LanguageModel):
         """See LanguageModel.advance."""
         distinct, which = torch.unique(words, return_inverse=True)
         extended, sibling = torch.unique(parents, return_inverse=True)  # what siblings share is done once
-        inputs, every = self.embed(distinct), torch.arange(len(words), device=words.device)
+        inputs, every = self.see(self.embed(distinct)), torch.arange(len(words), device=words.device)
         hidden, cell = [], []
         for k, layer in enumerate(self.layers):
             below = functional.linear(inputs, layer.ih, layer.bias), which  # (., 4H) and each history's row of it
-            before = functional.linear(state.hidden[k][extended], layer.hh), sibling
+            before = functional.linear(layer.see(state.hidden[k][extended]), layer.hh), sibling
             new_hidden, new_cell = step_histories(layer, below, before, (state.cell[k], parents))
             hidden.append(new_hidden)
             cell.append(new_cell)
-            inputs, which = new_hidden, every
+            inputs, which = self._above(k, new_hidden), every
         return self._project(hidden[-1]), LstmState(torch.stack(hidden), torch.stack(cell))
 
     def row_parts(self, parameter: str) -> tuple[str, ...]:
         """Return the gates of a layer's matrix."""
         return GATES if parameter.startswith("layers.") else ()
+
+    def _above(self, k: int, hidden: Tensor) -> Tensor:
+        """Return what is above layer ``k``: hidden vectors as the next layer sees them; the last ones as they are."""
+        return hidden if k + 1 == len(self.layers) else self.layers[k + 1].see(hidden)
 
     def _project(self, hidden: Tensor) -> Tensor:
         return hidden if self.projection is None else self.projection(hidden)

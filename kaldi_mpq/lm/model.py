@@ -38,6 +38,8 @@ class ModelConfig:
       projected: a matrix between the last LSTM layer and the output layer, which there always is where H is not E.
       peephole: LSTM gates that read the cells, as in Kaldi's nnet3.
       backward: the model was trained on sentences read from their end, and scores only such.
+      activation_bits: of what goes into the layers' matrices, 2 to 8; 0: float. Cells, keys, values and what goes into
+        the output layer are float.
     Raises:
       ConfigError: a dimension below 1, a symbol that is no word, or a dropout or norm that there is not.
     """
@@ -58,6 +60,7 @@ class ModelConfig:
     projected: bool = False
     peephole: bool = False
     backward: bool = False
+    activation_bits: int = 0
 
     def __post_init__(self) -> None:
         for name in ("vocab_size", "embedding_dim", "hidden_dim", "layers", "heads"):
@@ -69,6 +72,8 @@ class ModelConfig:
                 raise ConfigError(f"bad value for {name}", expected=f"a word id below {self.vocab_size}", found=number)
         if not 0 <= self.dropout < 1:
             raise ConfigError("bad value for dropout", expected="a number in [0, 1)", found=self.dropout)
+        if self.activation_bits not in (0, *range(2, 9)):
+            raise ConfigError("bad value for activation_bits", expected="0 or 2 to 8", found=self.activation_bits)
         if self.norm not in ("pre", "post"):
             raise ConfigError("bad value for norm", expected="pre or post", found=self.norm)
 

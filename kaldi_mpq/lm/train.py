@@ -322,7 +322,7 @@ def read_vocabulary(data: Path) -> Vocabulary:
 def _comparable(settings: dict[str, Any]) -> dict[str, Any]:
     """Return the settings that change the result: not where files are, how often it is saved or what computes it."""
     irrelevant = {"out", "checkpoint_minutes", "threads", "device", "data", "lm"}
-    for later in ("backward", "self_normalize"):
+    for later in ("backward", "self_normalize", "activation_bits"):
         if not settings.get(later):
             irrelevant.add(later)  # directories made before there was such a setting do not say
     return json.loads(json.dumps({name: value for name, value in settings.items() if name not in irrelevant}))

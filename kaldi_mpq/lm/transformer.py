@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from kaldi_mpq.errors import ConfigError
+from kaldi_mpq.lm.activation_grid import activation_grid
 from kaldi_mpq.lm.model import LanguageModel, ModelConfig
 
 __all__ = ["TransformerLm", "TransformerState", "positions"]
@@ -43,9 +44,10 @@ class TransformerState:
 class Attention(nn.Module):
     """Multi-head self-attention weights: queries, keys, values and output, (E, E) each."""
 
-    def __init__(self, dim: int, heads: int) -> None:
+    def __init__(self, dim: int, heads: int, activation_bits: int = 0) -> None:
         super().__init__()
         self.heads = heads
+        self.see, self.see_mixed = (activation_grid(activation_bits) for _ in range(2))
         self.query = nn.Linear(dim, dim)
         self.key = nn.Linear(dim, dim)
         self.value = nn.Linear(dim, dim)
@@ -56,9 +58,10 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Return (N, T, E) attention outputs; ``mask`` is (T, T) with -inf where a position may not look."""
+        x = self.see(x)
         q, k, v = (self._split(linear(x)) for linear in (self.query, self.key, self.value))  # (N, heads, T, E/heads)
         weights = torch.softmax(q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1]) + mask, dim=-1)
-        return self.out((weights @ v).transpose(1, 2).flatten(2))
+        return self.out(self.see_mixed((weights @ v).transpose(1, 2).flatten(2)))
 
     def step(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
         """Return (N, E) outputs of one new position each, given all (N, T, E) keys and values including its own.
@@ -68,10 +71,10 @@ class Attention(nn.Module):
         """
         n, t, dim = keys.shape
         split = (n, t, self.heads, dim // self.heads)
-        q = self.query(x).view(n, self.heads, 1, dim // self.heads)
+        q = self.query(self.see(x)).view(n, self.heads, 1, dim // self.heads)
         k, v = keys.view(split).transpose(1, 2), values.view(split).transpose(1, 2)
         weights = torch.softmax(q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1]) + mask, dim=-1)
-        return self.out((weights @ v).reshape(n, dim))
+        return self.out(self.see_mixed((weights @ v).reshape(n, dim)))
 
     def _split(self, x: Tensor) -> Tensor:
         n, t, dim = x.shape
@@ -84,7 +87,8 @@ class Block(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         dim = config.embedding_dim
-        self.attention = Attention(dim, config.heads)
+        self.attention = Attention(dim, config.heads, config.activation_bits)
+        self.see_up, self.see_down = (activation_grid(config.activation_bits) for _ in range(2))
         self.up = nn.Linear(dim, config.hidden_dim)
         self.down = nn.Linear(config.hidden_dim, dim)
         self.norm1 = nn.LayerNorm(dim)
@@ -106,12 +110,12 @@ class Block(nn.Module):
 
     def keys_and_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the keys and values that inputs (N, E) offer to later positions."""
-        seen = self.norm1(x) if self.pre else x
+        seen = self.attention.see(self.norm1(x) if self.pre else x)
         return self.attention.key(seen), self.attention.value(seen)
 
     def _feed(self, x: Tensor) -> Tensor:
-        inner = self.norm2(x) if self.pre else x
-        fed = x + self.dropout(self.down(self.dropout(functional.gelu(self.up(inner)))))
+        inner = self.see_up(self.norm2(x) if self.pre else x)
+        fed = x + self.dropout(self.down(self.dropout(self.see_down(functional.gelu(self.up(inner))))))
         return fed if self.pre else self.norm2(fed)
 
 

@@ -55,6 +55,9 @@ def export_kaldi_rnnlm(settings: ExportSettings) -> str:
     if not isinstance(model, LstmLm):
         raise ConfigError("not an LSTM", where=lm / "config.json", expected="model lstm", found=model.config.model)
     config = model.config
+    if config.activation_bits:
+        raise ConfigError("activations on a grid, which Kaldi's networks have not", where=lm / "config.json",
+                          expected="activation_bits 0", found=config.activation_bits)  # fmt: skip
     words = _check_words(lm / "words.txt", config.vocab_size)
     cells, matrix, bias, embedding = _kaldi_layers(model)
     _write(out / "word_embedding.final.mat", b"\0B" + matrix_bytes(embedding))
