@@ -64,6 +64,8 @@ class Teacher:
 class DistilledObjective(Objective):
     """Cross entropy, mixed with the divergence from a teacher if there is one."""
 
+    starts_good = True  # rounded, the float model may be good enough already
+
     def __init__(
         self, model: LanguageModel, label_smoothing: float, teacher: Teacher | None, self_normalize: float = 0.0
     ) -> None:

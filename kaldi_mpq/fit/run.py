@@ -117,7 +117,8 @@ def make_objective(
         "teacher": teacher,
     }
     if settings.method == "ste":
-        return SteObjective(student, units, precision, granularity, scale_rate=settings.scale_rate, **options)
+        rates = {"scale_rate": settings.scale_rate, "even_rates": settings.even_rates}
+        return SteObjective(student, units, precision, granularity, **rates, **options)
     options.update(
         gamma=settings.gamma,
         growth=settings.gamma_growth,

@@ -44,6 +44,9 @@ class FitSettings(OptimSettings):
     epochs: int = setting(4, help="passes over the training text at most")
     dropout: float | None = setting(None, help="dropout while training; default: the float LM's")
     scale_rate: float = setting(3.0, help="ste: learning rate of the scales' logarithms over that of the weights")
+    even_rates: bool = setting(
+        True, help="ste: lower learning rates for wider weights, by the gap of their levels (4 bits: 1/7, 8: 1/127)"
+    )
     distill_weight: float = setting(
         0.0, help="weight of the divergence from the float LM in the loss; 0: cross entropy only"
     )

@@ -21,7 +21,7 @@ from kaldi_mpq.lm.batches import Batch
 from kaldi_mpq.lm.model import LanguageModel
 from kaldi_mpq.lm.perplexity import Perplexity
 from kaldi_mpq.precision import PrecisionMap, Unit
-from kaldi_mpq.quant.fake_quant import attach, plain_tensors, quantized_units
+from kaldi_mpq.quant.fake_quant import attach, level_gaps, plain_tensors, quantized_units
 from kaldi_mpq.quant.granularity import Granularity
 from kaldi_mpq.quant.quantized import Quantized
 from kaldi_mpq.text.corpus import Corpus
@@ -38,6 +38,8 @@ class SteObjective(DistilledObjective):
       label_smoothing, self_normalize: see Objective.
       teacher: distil from it.
       scale_rate: learning rate of the scales over that of the weights.
+      even_rates: parameters move at the learning rate times the gap between the levels of their grid, 1 for 1 and 2
+        bits, 1/7 for 4, 1/127 for 8: so weights of all widths pass from level to level equally often.
     """
 
     def __init__(
@@ -51,12 +53,15 @@ class SteObjective(DistilledObjective):
         teacher: Teacher | None = None,
         self_normalize: float = 0.0,
         scale_rate: float = 1.0,
+        even_rates: bool = True,
     ) -> None:
         super().__init__(model, label_smoothing, teacher, self_normalize)
         attach(model, units, precision, granularity)
+        gaps = level_gaps(model)
         for name, parameter in model.named_parameters():
+            parameter.rate_factor = gaps[name] if even_rates else 1.0
             if name.endswith("log_scale"):
-                parameter.rate_factor = scale_rate
+                parameter.rate_factor *= scale_rate
 
     def forward(self, batch: Batch, state: Any) -> tuple[Tensor, Any]:
         """See Objective.forward; every matrix is rounded once, a tied one too."""

@@ -34,9 +34,11 @@ class Objective(nn.Module):
       self_normalize: weight of the mean (ln Z)^2 that is added.
 
     ``keeps_last``: the last weights are the result, not those with the best validation perplexity; nothing stops early.
+    ``starts_good``: what training starts from is validated too, and is the result if nothing better comes.
     """
 
     keeps_last = False
+    starts_good = False
 
     def __init__(self, model: LanguageModel, label_smoothing: float = 0.0, self_normalize: float = 0.0) -> None:
         super().__init__()

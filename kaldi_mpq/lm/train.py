@@ -134,9 +134,11 @@ class Trainer:
           NumericalError: the loss or the validation perplexity is not finite.
         """
         self.out.mkdir(parents=True, exist_ok=True)
-        checkpoint = self.out / "checkpoint.pt"
-        if checkpoint.exists():
+        if (checkpoint := self.out / "checkpoint.pt").exists():
             self._resume(checkpoint, made_with)
+        elif self.objective.starts_good:
+            self._validate(tokens_per_second=0.0)
+            self._save(checkpoint, made_with)
         every = max(1, round(self.settings.validate_every * self.steps_per_epoch))
         saved = time.monotonic()
         self.objective.train()
@@ -322,9 +324,8 @@ def read_vocabulary(data: Path) -> Vocabulary:
 def _comparable(settings: dict[str, Any]) -> dict[str, Any]:
     """Return the settings that change the result: not where files are, how often it is saved or what computes it."""
     irrelevant = {"out", "checkpoint_minutes", "threads", "device", "data", "lm"}
-    for later in ("backward", "self_normalize", "activation_bits"):
-        if not settings.get(later):
-            irrelevant.add(later)  # directories made before there was such a setting do not say
+    later = ("backward", "self_normalize", "activation_bits")  # directories made before there were these do not say
+    irrelevant.update(name for name in later if not settings.get(name))
     return json.loads(json.dumps({name: value for name, value in settings.items() if name not in irrelevant}))
 
 

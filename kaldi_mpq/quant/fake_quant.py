@@ -20,7 +20,7 @@ from kaldi_mpq.quant.quantized import Quantized, quantize
 from kaldi_mpq.quant.rounding import learned_scale, round_through
 from kaldi_mpq.quant.scale import positive_scales, unit_scales
 
-__all__ = ["FakeQuant", "attach", "plain_tensors", "quantized_units", "see_through"]
+__all__ = ["FakeQuant", "attach", "level_gaps", "plain_tensors", "quantized_units", "see_through"]
 
 _PLACE = "parametrizations."
 
@@ -50,6 +50,12 @@ class FakeQuant(nn.Module):
             return self.runs[0](weight)
         return torch.cat([run(weight[run.start : run.stop]) for run in self.runs])
 
+    @property
+    def gap(self) -> float:
+        """1 / L, the gap between levels for a largest weight of 1, on average over the rows; 0 for float ones."""
+        rows = [(run.stop - run.start, run.gap) for run in self.runs]
+        return sum(count * gap for count, gap in rows) / sum(count for count, _ in rows)
+
     def quantized(self, weight: Tensor) -> dict[str, Quantized]:
         """Return the units of ``weight`` on their grids, at the scales of now."""
         found = {}
@@ -65,6 +71,7 @@ class _Run(nn.Module):
         super().__init__()
         self.start, self.stop, self.columns = units[0].start, units[-1].stop, units[0].columns
         self.units, self.bits, self.granularity = list(units), bits, granularity
+        self.gap = 0.0 if bits in FLOAT_BITS else 1.0 / largest_code(bits)
         if bits in FLOAT_BITS:
             return
         scales = [unit_scales(weight[unit.start : unit.stop], bits, granularity) for unit in units]
@@ -126,6 +133,25 @@ def see_through(model: nn.Module, parameter: str, parametrization: nn.Module) ->
     if holders != 1:
         raise ValueError(f"{parameter} is held by {holders} modules: one would go on without its grid")
     parametrize.register_parametrization(module, name, parametrization, unsafe=True)
+
+
+def level_gaps(model: nn.Module) -> dict[str, float]:
+    """Return, for every parameter of an attached model, the gap between the levels that it moves among.
+
+    Scales have that of their weights; what has no grid has the mean of all weights that have one.
+    """
+    found: dict[str, float] = {}
+    total = weights = 0.0
+    for name, module in model.named_modules():
+        if isinstance(module, FakeQuant):
+            place = name.removesuffix(".0")  # layers.0.parametrizations.ih.0: torch may have several in a row
+            original = model.get_parameter(f"{place}.original")
+            found[f"{place}.original"] = module.gap
+            found.update({f"{name}.runs.{k}.log_scale": run.gap for k, run in enumerate(module.runs) if run.gap})
+            total += module.gap * original.numel()
+            weights += original.numel()
+    rest = total / weights if weights else 1.0
+    return {name: found.get(name) or rest for name, _ in model.named_parameters()}
 
 
 def quantized_units(model: nn.Module) -> dict[str, Quantized]:

@@ -11,6 +11,7 @@ from kaldi_mpq.artefact import read_json
 from kaldi_mpq.errors import ConfigError, MissingInputError, PrecisionError, VocabularyError
 from kaldi_mpq.fit.run import fit_lm
 from kaldi_mpq.fit.settings import FitSettings
+from kaldi_mpq.fit.ste import SteObjective
 from kaldi_mpq.lm.checkpoint import load_lm
 from kaldi_mpq.lm.perplexity import perplexity
 from kaldi_mpq.lm.train import Trainer
@@ -18,6 +19,7 @@ from kaldi_mpq.pack.load import open_lm
 from kaldi_mpq.pack.settings import PackSettings
 from kaldi_mpq.pack.write import pack_lm
 from kaldi_mpq.precision import PrecisionMap
+from kaldi_mpq.quant.granularity import Granularity
 from kaldi_mpq.quant.quantized import load_quantized
 from kaldi_mpq.text.corpus import Corpus
 
@@ -169,3 +171,39 @@ def test_bad_settings_and_inputs_are_refused(float_lm, data, tmp_path):
     (tmp_path / "data" / "dev.ids").write_bytes((data / "dev.ids").read_bytes())
     with pytest.raises(VocabularyError):
         fit(float_lm, tmp_path / "data", tmp_path / "d", bits=2)
+
+
+def test_wider_weights_move_more_slowly(float_lm):
+    """Rates are in proportion to the gaps between levels; what has no grid gets the mean; or all rates are the same."""
+    bits = {unit.name: (2, 4, 8)[i % 3] for i, unit in enumerate(load_lm(float_lm).units())}
+    rates = {}
+    for even in (True, False):
+        model = load_lm(float_lm)
+        units = model.units()
+        objective = SteObjective(
+            model, units, PrecisionMap(bits), Granularity("row", 0), scale_rate=3.0, even_rates=even
+        )
+        rates[even] = {name: parameter.rate_factor for name, parameter in objective.model.named_parameters()}
+    gap = {2: 1.0, 4: 1 / 7, 8: 1 / 127}
+    sizes = {unit: (unit.stop - unit.start) * unit.columns for unit in units}
+    mean = sum(gap[bits[unit.name]] * size for unit, size in sizes.items()) / sum(sizes.values())
+    for name, rate in rates[True].items():
+        if name.endswith("original"):
+            parameter = name.replace("parametrizations.", "").removesuffix(".original")
+            mine = {unit: size for unit, size in sizes.items() if unit.parameter == parameter}
+            wanted = sum(gap[bits[unit.name]] * size for unit, size in mine.items()) / sum(mine.values())
+        elif name.endswith("log_scale"):
+            assert min(abs(rate / 3.0 - each) for each in gap.values()) < 1e-9, name
+            continue
+        else:
+            wanted = mean
+        assert rate == pytest.approx(wanted), name
+    assert set(rates[False].values()) == {1.0, 3.0}
+
+
+@pytest.mark.parametrize("options", [{"method": "ste"}, ADMM], ids=lambda options: options["method"])
+def test_a_fit_is_never_worse_than_its_start(float_lm, data, tmp_path, options):
+    """With a learning rate that ruins the weights the result is the rounded model, as without any training."""
+    rounded = fit(float_lm, data, tmp_path / "round", bits=4, method="round")
+    ruined = fit(float_lm, data, tmp_path / "fit", bits=4, epochs=1, **{**options, "clip": 0.0, "learning_rate": 5.0})
+    assert ruined == pytest.approx(rounded, rel=2e-3)
