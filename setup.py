@@ -10,10 +10,10 @@ ParallelCompile("MPQ_BUILD_JOBS", default=2).install()
 
 
 def extension(name: str) -> Pybind11Extension:
-    """Return the extension ``kaldi_mpq.native._NAME``, made of the sources in ``src/NAME/``."""
+    """Return the extension ``kaldi_mpq.native._NAME``."""
     return Pybind11Extension(
         f"kaldi_mpq.native._{name}",
-        sorted(glob(f"kaldi_mpq/native/src/{name}/*.cpp")),
+        sorted(source for pattern in SOURCES[name] for source in glob(f"kaldi_mpq/native/src/{pattern}.cpp")),
         include_dirs=["kaldi_mpq/native/src"],
         depends=glob("kaldi_mpq/native/src/**/*.h", recursive=True),
         cxx_std=17,
@@ -21,6 +21,7 @@ def extension(name: str) -> Pybind11Extension:
     )
 
 
-EXTENSIONS = ("archive", "dense", "paths", "ngram", "search")
+SOURCES = {name: [f"{name}/*"] for name in ("archive", "dense", "paths", "ngram", "search")}
+SOURCES["packed"] = ["packed/*", "dense/kernels*", "dense/lstm_step"]  # the LSTM's cell is the float model's
 
-setup(ext_modules=[extension(name) for name in EXTENSIONS], cmdclass={"build_ext": build_ext})
+setup(ext_modules=[extension(name) for name in SOURCES], cmdclass={"build_ext": build_ext})

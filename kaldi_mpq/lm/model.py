@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from kaldi_mpq import settings
 from kaldi_mpq.errors import ConfigError
 from kaldi_mpq.precision import Unit
 
-__all__ = ["LanguageModel", "ModelConfig", "build", "rows_of_split"]
+__all__ = ["LanguageModel", "ModelConfig", "build", "rows_of_split", "units_of"]
 
 
 @dataclass(frozen=True)
@@ -137,6 +137,10 @@ class LanguageModel(nn.Module):
         """(V, E) output matrix: the embedding itself when tied."""
         return self.embedding.weight if self.output.weight is None else self.output.weight
 
+    def own_normalizer(self, normalize: bool) -> Any:
+        """Return the only `lm.normalizer.Normalizer` that knows this model's output layer, or None: any does."""
+        del normalize
+
     def embed(self, words: Tensor) -> Tensor:
         """Return the (..., E) embeddings of word ids."""
         return functional.embedding(words, self.embedding.weight)
@@ -150,20 +154,27 @@ class LanguageModel(nn.Module):
         Raises:
           ConfigError: another split.
         """
-        block = rows_of_split(split)
-        units = []
-        for name, shape in _matrices(self).items():
-            parts = () if split == "matrix" else self.row_parts(name)
-            rows = shape[0] // max(len(parts), 1)
-            for i, part in enumerate(parts or ("",)):
-                unit = f"{name.removesuffix('.weight')}.{part}".rstrip(".")
-                units += _cut(Unit(unit, name, i * rows, (i + 1) * rows, shape[1]), block)
-        return units
+        return units_of(_matrices(self), self.row_parts, split)
 
     def row_parts(self, parameter: str) -> tuple[str, ...]:
         """Return the names of the equal row ranges that a matrix is made of, or nothing."""
         del parameter
         return ()
+
+
+def units_of(
+    matrices: Mapping[str, Sequence[int]], row_parts: Callable[[str], Sequence[str]], split: str
+) -> list[Unit]:
+    """Return the units of matrices of those shapes; see `LanguageModel.units` and `LanguageModel.row_parts`."""
+    block = rows_of_split(split)
+    units = []
+    for name, shape in matrices.items():
+        parts = () if split == "matrix" else row_parts(name)
+        rows = shape[0] // max(len(parts), 1)
+        for i, part in enumerate(parts or ("",)):
+            unit = f"{name.removesuffix('.weight')}.{part}".rstrip(".")
+            units += _cut(Unit(unit, name, i * rows, (i + 1) * rows, shape[1]), block)
+    return units
 
 
 def rows_of_split(split: str) -> int:

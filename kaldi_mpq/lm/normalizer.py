@@ -80,8 +80,11 @@ def next_word_logps(hidden: Tensor, rows: Tensor, words: Tensor, weight: Tensor,
       weight, bias: the output layer, (V, E) and (V,).
     """
     normalizer = log_normalizer(hidden, weight, bias)
-    logits = (hidden[rows] * weight[words]).sum(dim=1) + bias[words]
-    return logits - normalizer[rows]
+    return _logits(hidden, rows, words, weight, bias) - normalizer[rows]
+
+
+def _logits(hidden: Tensor, rows: Tensor, words: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return (hidden[rows] * weight[words]).sum(dim=1) + bias[words]
 
 
 class Normalizer(Protocol):
@@ -89,6 +92,9 @@ class Normalizer(Protocol):
 
     def log_normalizer(self, hidden: Tensor) -> Tensor:
         """Return (N,) normalizers of (N, E) histories."""
+
+    def logits(self, hidden: Tensor, rows: Tensor, words: Tensor) -> Tensor:
+        """Return (Q,) log-probabilities of words after histories, not yet normalised; arguments as in `logps`."""
 
     def logps(self, hidden: Tensor, rows: Tensor, words: Tensor) -> Tensor:
         """Return (Q,) log-probabilities of words after histories; arguments as in `next_word_logps`."""
@@ -100,6 +106,9 @@ def make_normalizer(model: LanguageModel, normalize: bool = True) -> Normalizer:
     Args:
       normalize: False takes logits for log-probabilities, for a model that was trained to normalise itself.
     """
+    own = model.own_normalizer(normalize)
+    if own is not None:
+        return own
     weight, bias = model.output_weight.detach(), model.output.bias.detach()
     if not normalize:
         return Unnormalized(weight, bias)
@@ -123,9 +132,11 @@ class Unnormalized:
         """See Normalizer."""
         return hidden.new_zeros(len(hidden))
 
-    def logps(self, hidden: Tensor, rows: Tensor, words: Tensor) -> Tensor:
+    def logits(self, hidden: Tensor, rows: Tensor, words: Tensor) -> Tensor:
         """See Normalizer."""
-        return (hidden[rows] * self.weight[words]).sum(dim=1) + self.bias[words]
+        return _logits(hidden, rows, words, self.weight, self.bias)
+
+    logps = logits
 
 
 class TorchNormalizer:
@@ -137,6 +148,10 @@ class TorchNormalizer:
     def log_normalizer(self, hidden: Tensor) -> Tensor:
         """See Normalizer."""
         return log_normalizer(hidden, self.weight, self.bias)
+
+    def logits(self, hidden: Tensor, rows: Tensor, words: Tensor) -> Tensor:
+        """See Normalizer."""
+        return _logits(hidden, rows, words, self.weight, self.bias)
 
     def logps(self, hidden: Tensor, rows: Tensor, words: Tensor) -> Tensor:
         """See Normalizer."""
@@ -168,9 +183,11 @@ class FixedPointNormalizer:
             result[beyond] = sums.where(sums.isfinite(), torch.full_like(sums, torch.nan))
         return result
 
+    def logits(self, hidden: Tensor, rows: Tensor, words: Tensor) -> Tensor:
+        """See Normalizer."""
+        arrays = hidden.detach().numpy(), rows.numpy(), words.numpy()
+        return torch.from_numpy(self._layer.logits(*arrays, torch.get_num_threads())).to(hidden.dtype)
+
     def logps(self, hidden: Tensor, rows: Tensor, words: Tensor) -> Tensor:
         """See Normalizer."""
-        normalizer = self.log_normalizer(hidden)
-        threads = torch.get_num_threads()
-        logits = self._layer.logits(hidden.detach().numpy(), rows.numpy(), words.numpy(), threads)
-        return torch.from_numpy(logits).to(hidden.dtype) - normalizer[rows]
+        return self.logits(hidden, rows, words) - self.log_normalizer(hidden)[rows]

@@ -75,7 +75,7 @@ _HOMES = {
     "search": ("RowTable", "Searches"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-_EXTENSIONS = ("_archive", "_dense", "_ngram", "_paths", "_search")
+_EXTENSIONS = ("_archive", "_dense", "_ngram", "_packed", "_paths", "_search")
 
 
 def __getattr__(name: str) -> Any:

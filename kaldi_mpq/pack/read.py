@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A packed model back as a language model, its weights in float32. Not here: kernels that compute on the packed bits.
+"""A packed model back as a language model, its weights in float32. Not here: models that stay packed (`packed_load`).
 
 Everything that the file says is checked against the architecture that it names before a weight is used.
 """
@@ -22,7 +22,7 @@ from kaldi_mpq.precision import FLOAT_BITS, PrecisionMap, Unit
 from kaldi_mpq.quant.granularity import Granularity
 from kaldi_mpq.quant.quantized import Quantized, leftover_dtype
 
-__all__ = ["load_packed", "read_precision", "unpacked_tensors"]
+__all__ = ["StoredTensors", "load_packed", "read_precision", "unpacked_tensors"]
 
 
 def load_packed(path: str | Path) -> LanguageModel:
@@ -71,68 +71,81 @@ def unpacked_tensors(
     Raises:
       ModelFileError: a tensor is missing, left over, of another type or size.
     """
-    stored = dict(contents.tensors)
+    stored = StoredTensors(contents, precision, path)
     matrices = {unit.parameter for unit in units}
-    rest = np.dtype(np.float32 if leftover_dtype(precision) == torch.float32 else np.float16)
-    tensors = {}
-    for name, shape in expected.items():
-        if name in matrices:
-            tensors[name] = torch.empty(shape)
-        else:
-            tensors[name] = _to_float(_take(stored, name, shape, (rest,), path))
+    tensors = {
+        name: torch.empty(shape) if name in matrices else torch.from_numpy(stored.rest(name, shape))
+        for name, shape in expected.items()
+    }
     for unit in units:
-        tensors[unit.parameter][unit.start : unit.stop] = _unit_values(
-            stored, unit, precision[unit.name], contents, path
-        )
-    if stored:
-        raise ModelFileError(
-            "tensors that the configuration does not have", where=path, found=", ".join(sorted(stored))
-        )
+        tensors[unit.parameter][unit.start : unit.stop] = _unit_values(stored, unit, precision[unit.name], path)
+    stored.check_all_used()
     return tensors
 
 
-def _unit_values(stored: dict[str, np.ndarray], unit: Unit, bits: int, contents: Contents, path: str | Path) -> Tensor:
-    rows = unit.stop - unit.start
+def _unit_values(stored: StoredTensors, unit: Unit, bits: int, path: str | Path) -> Tensor:
     if bits in FLOAT_BITS:
+        return torch.from_numpy(stored.values(unit, bits).astype(np.float32))
+    packed, scales = stored.codes(unit)
+    codes = unpack_codes(packed, unit.count, bits, where=f"{path}:{unit.name}").reshape(-1, unit.columns)
+    tensors = torch.from_numpy(codes.copy()), torch.from_numpy(scales.copy())
+    return Quantized(bits, *tensors, stored.granularity()).values()
+
+
+class StoredTensors:
+    """The tensors of a file, taken out one after the other, each checked.
+
+    Methods raise ModelFileError for a tensor that is missing, of another type or size, or not finite.
+    """
+
+    def __init__(self, contents: Contents, precision: PrecisionMap, path: str | Path) -> None:
+        self._left = dict(contents.tensors)
+        self._header = contents.header
+        self._rest = np.dtype(np.float32 if leftover_dtype(precision) == torch.float32 else np.float16)
+        self._path = path
+
+    def rest(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        """Return a tensor that is in no unit, in float32."""
+        found = self._take(name, shape, (self._rest,)).astype(np.float32)
+        check_finite({name: torch.from_numpy(found)}, where=self._path)
+        return found
+
+    def values(self, unit: Unit, bits: int) -> np.ndarray:
+        """Return the (rows, columns) values of a unit of 16 or 32 bits, as they are stored."""
         dtype = np.dtype(np.float16 if bits == 16 else np.float32)
-        return _to_float(_take(stored, f"{unit.name}.values", (rows, unit.columns), (dtype,), path))
-    granularity = _granularity(contents, path)
-    halves = (np.dtype(np.float16), np.dtype(np.float32))
-    scales = _take(stored, f"{unit.name}.scales", granularity.shape(rows, unit.columns), halves, path)
-    check_finite({f"{unit.name}.scales": torch.from_numpy(scales.copy())}, where=path)
-    if (scales < 0).any():
-        raise ModelFileError(f"a scale of {unit.name} is below 0", where=path, found=float(scales.min()))
-    packed = _take(stored, f"{unit.name}.codes", None, (np.dtype(np.uint8),), path)
-    codes = unpack_codes(packed, unit.count, bits, where=f"{path}:{unit.name}").reshape(rows, unit.columns)
-    return Quantized(bits, torch.from_numpy(codes.copy()), torch.from_numpy(scales.copy()), granularity).values()
+        return self._take(f"{unit.name}.values", (unit.stop - unit.start, unit.columns), (dtype,))
 
+    def codes(self, unit: Unit) -> tuple[np.ndarray, np.ndarray]:
+        """Return the bytes of the codes of a unit of 8 bits or less, and its scales as they are stored."""
+        halves = (np.dtype(np.float16), np.dtype(np.float32))
+        shape = self.granularity().shape(unit.stop - unit.start, unit.columns)
+        scales = self._take(f"{unit.name}.scales", shape, halves)
+        check_finite({f"{unit.name}.scales": torch.from_numpy(scales.copy())}, where=self._path)
+        if (scales < 0).any():
+            raise ModelFileError(f"a scale of {unit.name} is below 0", where=self._path, found=float(scales.min()))
+        return self._take(f"{unit.name}.codes", None, (np.dtype(np.uint8),)), scales
 
-def _take(
-    stored: dict[str, np.ndarray],
-    name: str,
-    shape: tuple[int, ...] | None,
-    dtypes: tuple[np.dtype, ...],
-    path: str | Path,
-) -> np.ndarray:
-    """Remove and return a tensor, of that shape (None: any vector) and one of those types."""
-    tensor = stored.pop(name, None)
-    if tensor is None:
-        raise ModelFileError(f"no tensor {name}", where=path)
-    fits = tensor.ndim == 1 if shape is None else tensor.shape == shape
-    if not fits or tensor.dtype not in dtypes:
-        expected = f"{' or '.join(map(str, dtypes))} {'vector' if shape is None else shape}"
-        raise ModelFileError(
-            f"tensor {name} does not fit", where=path, expected=expected, found=f"{tensor.dtype} {tensor.shape}"
-        )
-    return tensor
+    def granularity(self) -> Granularity:
+        """Return which weights share a scale."""
+        try:
+            return Granularity(**self._header["granularity"])
+        except (KeyError, TypeError, ConfigError) as error:
+            raise ModelFileError("no granularity in the header", where=self._path, found=str(error)) from error
 
+    def check_all_used(self) -> None:
+        """Raise ModelFileError if a tensor has not been taken."""
+        if self._left:
+            names = ", ".join(sorted(self._left))
+            raise ModelFileError("tensors that the configuration does not have", where=self._path, found=names)
 
-def _to_float(array: np.ndarray) -> Tensor:
-    return torch.from_numpy(array.astype(np.float32))
-
-
-def _granularity(contents: Contents, path: str | Path) -> Granularity:
-    try:
-        return Granularity(**contents.header["granularity"])
-    except (KeyError, TypeError, ConfigError) as error:
-        raise ModelFileError("no granularity in the header", where=path, found=str(error)) from error
+    def _take(self, name: str, shape: tuple[int, ...] | None, dtypes: tuple[np.dtype, ...]) -> np.ndarray:
+        """Remove and return a tensor, of that shape (None: any vector) and one of those types."""
+        tensor = self._left.pop(name, None)
+        if tensor is None:
+            raise ModelFileError(f"no tensor {name}", where=self._path)
+        fits = tensor.ndim == 1 if shape is None else tensor.shape == shape
+        if not fits or tensor.dtype not in dtypes:
+            expected = f"{' or '.join(map(str, dtypes))} {'vector' if shape is None else shape}"
+            found = f"{tensor.dtype} {tensor.shape}"
+            raise ModelFileError(f"tensor {name} does not fit", where=self._path, expected=expected, found=found)
+        return tensor

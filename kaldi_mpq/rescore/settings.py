@@ -30,6 +30,12 @@ class FusionSettings:
     fusion: Path | None = setting(
         None, help="YAML file of old_weight, word_bonus and terms: [{lm, weight}, ...], in the place of all these"
     )
+    kernel: str = setting(
+        "auto",
+        help="packed LMs: auto and packed keep weights packed (auto: where it can), packed8 multiplies them with 8-bit "
+        "activations instead of 16, torch unpacks them",
+        choices=("auto", "packed", "packed8", "torch"),
+    )
     normalize: bool = setting(True, help="false: logits are log-probabilities, for LMs trained to normalise themselves")
 
     def check_fusion(self) -> None:

@@ -37,7 +37,6 @@ class StateRows:
 
     def __init__(self, model: LanguageModel, normalize: bool, limit: int) -> None:
         self._output = make_normalizer(model, normalize)
-        self._model = model
         weight = model.output.bias
         self._device = weight.device
         self._arena = make_arena(model, limit + 1)
@@ -97,8 +96,7 @@ class StateRows:
     def costs(self, rows: Rows, words: Rows) -> NDArray[np.float32]:
         """Return (N,) float32 -ln p of words after the histories in rows."""
         at, asked = (torch.from_numpy(values).to(self._device) for values in (rows, words))
-        logits = (self._hidden[at] * self._model.output_weight[asked]).sum(dim=1) + self._model.output.bias[asked]
-        return (self._log_sums[at] - logits).cpu().numpy()
+        return (self._log_sums[at] - self._output.logits(self._hidden, at, asked)).cpu().numpy()
 
     def _give_up(self, needed: int) -> Rows:
         """Free at least that many rows, more if more are used in this round; return the histories that had them."""

@@ -83,12 +83,15 @@ class OpenTerm:
         )
 
 
-def open_terms(fusion: Fusion, words: Path, device: torch.device, normalize: bool = True) -> list[OpenTerm]:
+def open_terms(
+    fusion: Fusion, words: Path, device: torch.device, normalize: bool = True, kernel: str = "auto"
+) -> list[OpenTerm]:
     """Return the language models of a fusion, in its order.
 
     Args:
       words: the words.txt of the lattices, whose ids every model must have.
       normalize: of neural models, see `make_normalizer`.
+      kernel: see `open_lm`; elsewhere than on the CPU ``auto`` is ``torch``.
     Raises:
       MissingInputError: naming every model that is not there.
       VocabularyError, ModelFileError, OldLmError: a model of other words, or damaged.
@@ -101,7 +104,7 @@ def open_terms(fusion: Fusion, words: Path, device: torch.device, normalize: boo
             ids = {word: number for number, word in enumerate(read_words(words))}
             opened.append(OpenTerm(term, native.open_old_lm(term.lm, ids), bool(term.backward)))
         else:
-            opened.append(_open_neural(term, words, device, normalize))
+            opened.append(_open_neural(term, words, device, normalize, kernel))
     return opened
 
 
@@ -113,8 +116,11 @@ def is_ngram(path: Path) -> bool:
         return stream.read(9)[8:] != b"{"  # a packed model's header begins there
 
 
-def _open_neural(term: Term, words: Path, device: torch.device, normalize: bool) -> OpenTerm:
-    model = open_lm(term.lm).to(device)
+def _open_neural(term: Term, words: Path, device: torch.device, normalize: bool, kernel: str) -> OpenTerm:
+    if device.type != "cpu" and kernel.startswith("packed"):
+        raise ConfigError("packed weights are computed with on the CPU only", found=f"--device {device.type}",
+                          hint="--kernel auto unpacks them")  # fmt: skip
+    model = open_lm(term.lm, kernel if device.type == "cpu" else "torch").to(device)
     lattice_vocabulary(words, term.lm, model.config)
     backward = model.config.backward
     if term.backward is not None and term.backward != backward:
