@@ -28,7 +28,8 @@ first_pass="n-gram first pass"  # what the table calls the lattices as they are
 order=3  # of the n-gram
 lms=  # configurations in conf/lm [lstm_1a transformer_1a; quick: the tiny ones]
 fit=  # configuration in conf/fit [ste_1a; quick: ste_tiny]
-bits=default  # widths to quantize to ["8 4 2 1"; quick: "4 2"]
+bits=default  # widths to quantize to; x16: a width for each part of a file 16 times smaller ["8 4 2 1"; quick: "4 2"]
+search=kl_1a  # configuration in conf/search, for x16 and its like
 rescore=  # how, a list: nbest (N paths), nbest20 (or any number), lattice [nbest20 nbest lattice; quick: nbest lattice]
 N=  # paths per lattice [100; quick: 20]
 weight=0.5  # of the new LM against the old one
@@ -50,8 +51,8 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=local/parse_options.sh
 . "$here/parse_options.sh"  # the user's
 
-say() { echo "$(date +%H:%M:%S) $*" >&2; }
-fail() { echo "run.sh: $*" >&2; exit 1; }
+# shellcheck source=local/stages.sh
+. "$here/stages.sh"
 absolute() { (cd "$1" 2> /dev/null && pwd) || fail "no such directory: $1"; }
 unless_quick() { if [ "$quick" = true ]; then echo "$2"; else echo "$1"; fi; }
 
@@ -79,11 +80,6 @@ cmd=${cmd:-$here/run_jobs.sh --max-jobs-run $nj}
 . "$here/find_mpq.sh"
 cd "$out"
 exec 3>&1 1>&2  # stdout is the table's alone
-
-in_stage() { # number, what it makes
-  if [ "$1" -lt "$stage" ] || [ "$1" -gt "$stop_stage" ]; then return 1; fi
-  say "stage $1: $2"
-}
 
 if in_stage 0 "check inputs"; then
   check_inputs
@@ -119,7 +115,9 @@ if in_stage 4 "quantize to $bits bits by $fit"; then
     for width in $bits; do
       dir=exp/$(quantized "$lm" "$width")
       fresh "$dir/ppl.json" "exp/$lm/model.safetensors" "$(conf "fit/$fit")" && continue
-      mpq fit --config "$(conf "fit/$fit")" --bits "$width" --data data/lm --device "$device" "exp/$lm" "$dir"
+      precision=(--bits "$width")
+      if is_ratio "$width"; then search_widths "$lm" "$width"; precision=(--precision "$(searched "$lm" "$width")/precision.json"); fi
+      mpq fit --config "$(conf "fit/$fit")" "${precision[@]}" --data data/lm --device "$device" "exp/$lm" "$dir"
     done
   done
 fi
@@ -160,4 +158,5 @@ if in_stage 7 "score"; then
   done
   print_table "${references[@]}" "${rows[@]}" >&3
 fi
+stages_end
 say "stages $stage to $stop_stage took $SECONDS s"

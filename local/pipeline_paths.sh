@@ -41,7 +41,7 @@ tag() { # method
 paths_of() { if [ "$1" = nbest ]; then echo "$N"; else echo "${1#nbest}"; fi; }
 label() { # LM, width, method: what the table calls it; the method is said where it is not nbest alone
   local shown=$1
-  if [ "$2" != float ]; then shown+=" $2 bit"; fi
+  if is_ratio "$2"; then shown+=" 1/${2#x}"; elif [ "$2" != float ]; then shown+=" $2 bit"; fi
   case "$rescore $3" in
     "nbest nbest") ;;
     *" lattice") shown+=" lattice" ;;
@@ -80,7 +80,15 @@ data_of() {
   else first_of "$data" "$1"; fi
 }
 lacks_stm() { [ "$score_mode" = stm ] && [ ! -e "$(first_of "$data" "$1")/stm" ]; }
-quantized() { if [ "$2" = float ]; then echo "$1"; else echo "$1_${fit}_${2}bit"; fi; } # LM, width
+is_ratio() { [[ $1 == x* ]]; } # a width that stands for a width of each part
+quantized() { # LM, width
+  if [ "$2" = float ]; then echo "$1"; elif is_ratio "$2"; then echo "$1_${fit}_${search}_$2"; else echo "$1_${fit}_${2}bit"; fi
+}
+searched() { echo "exp/search/$1_${search}_$2"; } # LM, ratio
+search_widths() { # LM, ratio
+  if fresh "$(searched "$1" "$2")/precision.json" "exp/$1/model.safetensors" "$(conf "search/$search")"; then return; fi
+  mpq search --config "$(conf "search/$search")" --ratio "${2#x}" --data data/lm --device "$device" "exp/$1" "$(searched "$1" "$2")"
+}
 quantized_systems() {
   local lm width
   for lm in $lms; do for width in $bits; do quantized "$lm" "$width"; done; done
@@ -102,6 +110,10 @@ check_inputs() {
   for path in "$(text_of train)" "$words" "$(old_lm_file)"; do [ -e "$path" ] || missing+=("$path"); done
   for path in $lms; do [ -e "$(conf "lm/$path")" ] || missing+=("$(conf "lm/$path")"); done
   [ -e "$(conf "fit/$fit")" ] || missing+=("$(conf "fit/$fit")")
+  for n in $bits; do
+    [[ $n =~ ^(1|2|4|8|16|x[1-9][0-9]*)$ ]] || fail "--bits is a list of 1, 2, 4, 8 and of x16 or another ratio, not $n"
+    ! is_ratio "$n" || [ -e "$(conf "search/$search")" ] || missing+=("$(conf "search/$search")")
+  done
   for set in $dev $evals; do
     local of_set=(text utt2spk)
     if [ "$score_mode" = stm ]; then of_set+=(segments reco2file_and_channel); fi
@@ -219,5 +231,5 @@ print_table() { # references, rows
       mpq score table --into "$(realpath --relative-to=. "$file")" "$@" > /dev/null
     done
   fi
-  mpq score table "$@"
+  mpq score table --plot exp/score/wer.png "$@"
 }

@@ -15,6 +15,8 @@ from kaldi_mpq.fit.settings import FitSettings
 from kaldi_mpq.lm.settings import TrainSettings
 from kaldi_mpq.search.settings import SearchSettings
 from kaldi_mpq.settings import build, read_yaml
+from kaldi_mpq.sweep.plan import cells_of
+from kaldi_mpq.sweep.settings import SweepSettings
 from tests.conftest import ROOT
 
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("recipes/*/*.md")])
@@ -46,7 +48,8 @@ def check_command(words: list[str]) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_commands_of_a_page_are_commands(page, monkeypatch):
     """Every `mpq` line of the documentation has a verb and options that there are, and values they take."""
-    monkeypatch.chdir(ROOT / "recipes" / "ami" if page.parent.name in ("ami", "swbd") else ROOT)
+    places = {"ami": "recipes/ami", "swbd": "recipes/ami", "ptb": "recipes/ptb"}
+    monkeypatch.chdir(ROOT / places.get(page.parent.name, "."))
     for words in commands_in(page.read_text(encoding="utf-8")):
         check_command(words)
 
@@ -119,6 +122,8 @@ def test_a_configuration_is_one(path, monkeypatch):
             SearchSettings, {**read_yaml(path), "lm": "exp/lm", "out": "exp/search", "ratio": 16}, where=path
         )
         assert settings.method in path.stem
+    elif path.parent.name == "sweep":
+        assert cells_of(build(SweepSettings, {**read_yaml(path), "lm": "exp/lm", "out": "exp/sweep"}, where=path))
     else:
         settings = build(FitSettings, {**read_yaml(path), "lm": "exp/lm", "out": "exp/fit", "bits": 4}, where=path)
         assert settings.method in path.stem

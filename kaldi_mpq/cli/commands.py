@@ -46,6 +46,9 @@ COMMANDS: dict[str, Command] = {
     "search": Command("kaldi_mpq.search.settings:SearchSettings", "kaldi_mpq.search.run:search_bits"),
     "fit": Command("kaldi_mpq.fit.settings:FitSettings", "kaldi_mpq.fit.run:fit_lm"),
     "pack": Command("kaldi_mpq.pack.settings:PackSettings", "kaldi_mpq.pack.write:pack_lm"),
+    "sweep": Command("kaldi_mpq.sweep.settings:SweepSettings", "kaldi_mpq.sweep.run:sweep"),
+    "sweep cell": Command("kaldi_mpq.sweep.settings:CellSettings", "kaldi_mpq.sweep.cell:run_cell"),
+    "sweep table": Command("kaldi_mpq.sweep.settings:SweepTableSettings", "kaldi_mpq.sweep.table:print_table"),
     "rescore nbest": Command("kaldi_mpq.rescore.settings:NbestSettings", "kaldi_mpq.rescore.run:rescore_nbest"),
     "rescore lattice": Command(
         "kaldi_mpq.rescore.lattice_settings:LatticeSettings", "kaldi_mpq.rescore.lattice_run:rescore_lattices"

@@ -10,10 +10,9 @@ import dataclasses
 import logging
 import shlex
 from collections.abc import Sequence
-from pathlib import Path
 
-from kaldi_mpq.artefact import require, writing
 from kaldi_mpq.errors import ConfigError, ScoringError
+from kaldi_mpq.score.markers import check_markers, markers, write_between_markers
 from kaldi_mpq.score.rows import Row, read_rows
 from kaldi_mpq.score.settings import TableSettings
 from kaldi_mpq.score.significance import matched_pairs
@@ -23,7 +22,8 @@ __all__ = ["END", "START", "write_table"]
 
 log = logging.getLogger(__name__)
 
-START, END = "<!-- results:start -->", "<!-- results:end -->"
+_MARKERS = "results"
+START, END = markers(_MARKERS)
 _NONE = "-"
 
 
@@ -40,7 +40,7 @@ def write_table(settings: TableSettings) -> str:
     if unknown:
         raise ConfigError(f"no row named {unknown[0]!r}", hint=nearest(unknown[0], names))
     if settings.into is not None:
-        _check_markers(settings.into)
+        check_markers(settings.into, _MARKERS)
     sets = list(dict.fromkeys(name for row in rows for name in row.sets))
     test_set = settings.test_set or (sets[1] if len(sets) > 1 else sets[0] if sets else None)
     if settings.test_set is not None and settings.test_set not in sets:
@@ -50,7 +50,7 @@ def write_table(settings: TableSettings) -> str:
     notes = [_note(rows, references, test_set), f"Made by\n\n    {_command(settings)}"]
     text = "\n\n".join([table, *filter(None, notes)])
     if settings.into is not None:
-        _write_between_markers(settings.into, text)
+        write_between_markers(settings.into, _MARKERS, text)
     if settings.plot is not None:
         from kaldi_mpq.score.plot import plot_sizes
 
@@ -108,20 +108,3 @@ def _command(settings: TableSettings) -> str:
         for one in value if isinstance(value, tuple) else (value,):
             words += [f"--{field.name.replace('_', '-')}", str(one)]
     return shlex.join([*words, *settings.rows])
-
-
-def _check_markers(path: Path) -> str:
-    require([path], hint=f"make it with the lines {START} and {END}")
-    text = path.read_text(encoding="utf-8")
-    if text.count(START) != 1 or text.count(END) != 1 or text.index(START) > text.index(END):
-        raise ConfigError(
-            "no place for the table", where=path, expected=f"one line {START} and, below it, one line {END}"
-        )
-    return text
-
-
-def _write_between_markers(path: Path, table: str) -> None:
-    text = _check_markers(path)
-    before, after = text[: text.index(START)], text[text.index(END) :]
-    with writing(path) as temporary:
-        temporary.write_text(f"{before}{START}\n\n{table}\n\n{after}", encoding="utf-8")

@@ -43,24 +43,24 @@ def search_kl(problem: Problem, settings: SearchSettings) -> Found:
     for around in _surroundings(problem, settings):
         costs = measures.costs(around)
         bits, details = _allocated(problem, costs, costs)
-        found.append(({"around": around, **details}, bits))
+        found.append(({"around": around, **details}, bits, costs))
     uniform = _uniform(problem)
     if uniform and settings.around == "auto":
-        found.append(({"around": "uniform"}, uniform))
-    for details, bits in found:
+        found.append(({"around": "uniform"}, uniform, found[0][2]))
+    for details, bits, _ in found:
         details["joint_divergence"] = measures.joint_divergence(bits)
         log.info("around %s: divergence %.4g of all parts together", details["around"], details["joint_divergence"])
-    chosen, bits = min(found, key=lambda each: each[0]["joint_divergence"])
-    details = {**found[0][0], **chosen, "tried": [each for each, _ in found]}
+    chosen, bits, costs = min(found, key=lambda each: each[0]["joint_divergence"])
+    details = {**found[0][0], **chosen, "tried": [each for each, *_ in found]}
     if uniform:
         details["uniform_joint_divergence"] = measures.joint_divergence(uniform)
-    return Found(bits, details)
+    return Found(bits, details, costs=costs)
 
 
 def search_hessian(problem: Problem, settings: SearchSettings) -> Found:
     """Return the widths of the smallest sum of trace times squared error."""
     costs = Measures(problem, settings, "hessian").costs()
-    return Found(*_allocated(problem, costs, costs))
+    return Found(*_allocated(problem, costs, costs), costs=costs)
 
 
 def search_inverse(problem: Problem, settings: SearchSettings) -> Found:

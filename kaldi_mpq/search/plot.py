@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A picture: the bits of every part of a model, a row for each layer. Not here: perplexity against size (`score`)."""
+"""Pictures: the bits of every part of a model, a row for each layer; sensitivity against size.
+
+Not here: perplexity against size (`sweep`).
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,9 @@ from pathlib import Path
 
 from kaldi_mpq.artefact import writing
 from kaldi_mpq.errors import ConfigError
+from kaldi_mpq.search.tradeoff import Tradeoff
 
-__all__ = ["plot_bits"]
+__all__ = ["plot_bits", "plot_tradeoff"]
 
 _COLOURS = {1: "#fde725", 2: "#7ad151", 4: "#22a884", 8: "#2a788e", 16: "#414487", 32: "#440154"}
 _MOST_LETTERED = 40  # columns; beyond, cells are too narrow for numbers
@@ -56,6 +60,40 @@ def plot_bits(path: Path, bits: Mapping[str, int], weights: Mapping[str, int], t
     axes.set_title(title, fontsize=9)
     used = [Patch(color=colour, label=f"{width} bits") for width, colour in _COLOURS.items() if width in bits.values()]
     figure.legend(handles=used, loc="outside lower center", ncols=len(used), fontsize=8, frameon=False)
+    with writing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=150)
+
+
+def plot_tradeoff(path: Path, found: Tradeoff, chosen: tuple[int, float], title: str) -> None:
+    """Write the picture of what each size of the file costs in summed sensitivity, by the best and by uniform widths.
+
+    Args:
+      path: ends in .png.
+      found: see `tradeoff`.
+      chosen: bytes and sensitivity of this search's result.
+      title: above the picture.
+    Raises:
+      ConfigError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ConfigError("a picture needs matplotlib", hint="pip install matplotlib, or --plot false") from error
+    figure = Figure(figsize=(7.0, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot([size / 1e6 for size, _ in found.best], [cost for _, cost in found.best], "-", label="best widths")
+    for bits, (size, cost) in found.uniform.items():
+        axes.plot([size / 1e6], [cost], "o", color="0.4", label="uniform" if bits == min(found.uniform) else None)
+        axes.annotate(f"{bits} bit", (size / 1e6, cost), xytext=(4, 4), textcoords="offset points", fontsize=8)
+    axes.plot([chosen[0] / 1e6], [chosen[1]], "*", markersize=12, color="tab:red", label="chosen")
+    axes.set_xscale("log")
+    if all(cost > 0 for _, cost in (*found.best, *found.uniform.values(), chosen)):
+        axes.set_yscale("log")
+    axes.set_xlabel("packed file, MB")
+    axes.set_ylabel("sum of sensitivities")
+    axes.set_title(title, fontsize=9)
+    axes.grid(True, which="both", linewidth=0.3)
+    axes.legend(fontsize=8)
     with writing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=150)
 

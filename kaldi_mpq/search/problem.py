@@ -75,10 +75,19 @@ class Problem:
 
 @dataclass(frozen=True)
 class Found:
-    """The widths that a method has chosen, group name -> bits, and what ``search.json`` tells of the method."""
+    """What a method has chosen.
+
+    Args:
+      bits: group name -> bits; empty where a file of another format has come out, which has no such widths.
+      details: what ``search.json`` tells of the method.
+      size: bytes of that file.
+      costs: group name -> width -> the sensitivities that led to the choice, if any did.
+    """
 
     bits: Mapping[str, int]
     details: Mapping[str, Any]
+    size: int | None = None
+    costs: Mapping[str, Mapping[int, float]] | None = None
 
 
 def list_units(model: LanguageModel, split: str, candidates: tuple[int, ...], granularity: Granularity) -> list[dict]:

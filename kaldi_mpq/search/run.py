@@ -20,9 +20,10 @@ from kaldi_mpq.lm.processes import choose_device
 from kaldi_mpq.search import trained
 from kaldi_mpq.search.baselines import random_bits, uniform_bits
 from kaldi_mpq.search.measured import search_hessian, search_inverse, search_kl
-from kaldi_mpq.search.plot import plot_bits
+from kaldi_mpq.search.plot import plot_bits, plot_tradeoff
 from kaldi_mpq.search.problem import Found, Problem, make_problem
 from kaldi_mpq.search.settings import SearchSettings
+from kaldi_mpq.search.tradeoff import tradeoff
 from kaldi_mpq.search.units import precision_of
 from kaldi_mpq.settings import as_plain
 
@@ -50,7 +51,8 @@ def search_bits(settings: SearchSettings) -> str:
     began = time.monotonic()
     found = _METHODS[settings.method](problem, settings)
     seconds = time.monotonic() - began
-    precision_of(problem.groups, found.bits).write(settings.out / "precision.json")
+    if found.bits:
+        precision_of(problem.groups, found.bits).write(settings.out / "precision.json")
     result = {
         "method": settings.method,
         "seconds": round(seconds, 3),
@@ -66,9 +68,19 @@ def search_bits(settings: SearchSettings) -> str:
         f"{result['nominal_mean_bits']:.2f} bits nominal"
     )
     if settings.plot:
+        _draw(settings, problem, found, f"{settings.method}: {summary}")
+    return f"{settings.out}: {summary}, {seconds:.1f} s"
+
+
+def _draw(settings: SearchSettings, problem: Problem, found: Found, title: str) -> None:
+    """Write the pictures that there is something for."""
+    if found.bits:
         counts = {group.name: group.count for group in problem.groups}
-        plot_bits(settings.out / "bits.png", found.bits, counts, f"{settings.method}: {summary}")
-    return f"{settings.out / 'precision.json'}: {summary}, {seconds:.1f} s"
+        plot_bits(settings.out / "bits.png", found.bits, counts, title)
+    if found.costs:
+        cost = sum(found.costs[name][bits] for name, bits in found.bits.items())
+        chosen = (problem.file_bytes(found.bits), cost)
+        plot_tradeoff(settings.out / "budgets.png", tradeoff(problem, found.costs), chosen, title)
 
 
 def _uniform(problem: Problem, settings: SearchSettings) -> Found:
@@ -85,6 +97,7 @@ _METHODS: dict[str, Callable[[Problem, SearchSettings], Found]] = {
     "hessian": search_hessian,
     "nas": trained.nas,
     "csq": trained.csq,
+    "diffq": trained.diffq,
     "uniform": _uniform,
     "random": _random,
     "inverse": search_inverse,
@@ -93,7 +106,7 @@ _METHODS: dict[str, Callable[[Problem, SearchSettings], Found]] = {
 
 def _sizes(problem: Problem, found: Found) -> dict[str, Any]:
     """Return sizes as `size.json` of mpq pack has them; bytes are the most that the file can have."""
-    size = problem.file_bytes(found.bits)
+    size = problem.file_bytes(found.bits) if found.size is None else found.size
     weights = sum(group.count for group in problem.groups)
     return {
         "budget": problem.budget,
@@ -101,5 +114,5 @@ def _sizes(problem: Problem, found: Found) -> dict[str, Any]:
         "parameters": problem.parameters,
         "ratio": 4 * problem.parameters / size,
         "mean_bits": 8 * size / problem.parameters,
-        "nominal_mean_bits": sum(group.count * found.bits[group.name] for group in problem.groups) / weights,
+        "nominal_mean_bits": sum(group.count * found.bits.get(group.name, 0) for group in problem.groups) / weights,
     }

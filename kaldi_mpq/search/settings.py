@@ -13,7 +13,7 @@ from kaldi_mpq.settings import setting
 
 __all__ = ["METHODS", "SearchSettings"]
 
-METHODS = ("kl", "hessian", "nas", "csq", "uniform", "random", "inverse")
+METHODS = ("kl", "hessian", "nas", "csq", "diffq", "uniform", "random", "inverse")
 _BUDGETS = ("budget", "ratio", "mean_bits", "uniform_bits")
 
 
@@ -31,7 +31,7 @@ class SearchSettings(TrainingSettings):
     method: str = setting(
         "kl",
         help="divergence from the float LM; Hessian trace; architecture search; bit-level sparsification, which fits "
-        "the weights too; one width for all; random widths; the wrong way round",
+        "the weights too; the package diffq, to compare with; one width for all; random widths; the wrong way round",
         choices=METHODS,
     )
     units: str = setting(
@@ -82,7 +82,7 @@ class SearchSettings(TrainingSettings):
     seed: int = setting(1, help="seed of the sample, of probes and of random widths")
     device: str = setting("auto", help="cpu, cuda, or auto: cuda where there is one")
     threads: int = setting(0, help="CPU threads; 0: torch's own choice")
-    plot: bool = setting(True, help="draw bits.png")
+    plot: bool = setting(True, help="draw bits.png, and budgets.png of what was measured")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+from collections.abc import Mapping
 from typing import Any
 
-from kaldi_mpq.artefact import read_json, require, sha256_of, stamp, write_json
+from torch import Tensor
+
+from kaldi_mpq.artefact import read_json, require, sha256_of, stamp, write_json, writing
 from kaldi_mpq.errors import ConfigError
 from kaldi_mpq.lm.checkpoint import load_weights
 from kaldi_mpq.lm.model import build
@@ -18,6 +21,7 @@ from kaldi_mpq.lm.processes import choose_device
 from kaldi_mpq.lm.train import finish
 from kaldi_mpq.quant.quantized import save_quantized, tensors_on_grid
 from kaldi_mpq.search.csq import Fitted, search_csq
+from kaldi_mpq.search.diffq import search_diffq
 from kaldi_mpq.search.nas import search_nas
 from kaldi_mpq.search.problem import Found, Problem
 from kaldi_mpq.search.settings import SearchSettings
@@ -27,9 +31,9 @@ from kaldi_mpq.search.units import precision_of
 from kaldi_mpq.settings import as_plain
 from kaldi_mpq.text.corpus import Corpus
 
-__all__ = ["csq", "nas"]
+__all__ = ["csq", "diffq", "nas"]
 
-_STAGES = ("softmax", "uniform", "gumbel", "csq")  # directories of checkpoints in OUT
+_STAGES = ("softmax", "uniform", "gumbel", "csq", "diffq")  # directories of checkpoints in OUT
 
 
 def nas(problem: Problem, settings: SearchSettings) -> Found:
@@ -52,6 +56,24 @@ def csq(problem: Problem, settings: SearchSettings) -> Found:
     return _kept(found, settings, made_with)
 
 
+def diffq(problem: Problem, settings: SearchSettings) -> Found:
+    """Return what `search_diffq` finds, or found before; write its packed state and the LM that it restores."""
+    made_with = _made_with(problem, settings)
+    before = _found_before(settings, made_with)
+    if before:
+        return before
+    found, result = search_diffq(problem, settings, *_texts(settings), made_with)
+    path = settings.out / "model.diffq"
+    with writing(path) as temporary:
+        temporary.write_bytes(result.packed)
+    size, float32 = path.stat().st_size, 4 * problem.parameters
+    sizes = {"file": path.name, "bytes": size, "float32_bytes": float32, "ratio": float32 / size,
+             "parameters": problem.parameters, "mean_bits": 8 * size / problem.parameters}  # fmt: skip
+    write_json(settings.out / "size.json", sizes)
+    _finish(problem, settings, result.tensors)
+    return _kept(found, settings, made_with)
+
+
 def _texts(settings: SearchSettings) -> tuple[Corpus, Corpus]:
     paths = [settings.data / f"{name}.ids" for name in ("train", "dev")]
     require(paths, hint="mpq text makes them")
@@ -63,6 +85,8 @@ def _made_with(problem: Problem, settings: SearchSettings) -> dict[str, Any]:
     """Return everything that the result depends on, JSON-ready."""
     plain = as_plain(settings)
     names = [field.name for field in dataclasses.fields(TrainingSettings) if field.name != "checkpoint_minutes"]
+    if settings.method != "diffq":
+        names = [name for name in names if not name.startswith("diffq_")]
     shared = ("method", "units", "granularity", "block", "context", "seed")
     inputs = [settings.lm / "model.safetensors", settings.data / "train.ids"]
     require(inputs)
@@ -93,14 +117,14 @@ def _found_before(settings: SearchSettings, made_with: dict[str, Any]) -> Found 
             found={name: made_with[name] for name in changed},
             hint="remove the directory, or choose another one",
         )
-    return Found(before["bits"], before["details"])
+    return Found(before["bits"], before["details"], before.get("size"))
 
 
 def _kept(found: Found, settings: SearchSettings, made_with: dict[str, Any]) -> Found:
     """Write down what was found, and remove what an interrupted search would go on from."""
     write_json(
         settings.out / "trained.json",
-        {"made_with": made_with, "bits": dict(found.bits), "details": dict(found.details)},
+        {"made_with": made_with, "bits": dict(found.bits), "details": dict(found.details), "size": found.size},
     )
     for stage in _STAGES:
         place = settings.out / stage
@@ -116,10 +140,15 @@ def _write_fitted(problem: Problem, settings: SearchSettings, found: Found, fitt
     """Write the LM directory that ``mpq pack`` takes."""
     precision = precision_of(problem.groups, found.bits)
     units = [unit for group in problem.groups for unit in group.units]
-    model = build(problem.model.config)
-    load_weights(model, tensors_on_grid(fitted.tensors, units, precision, fitted.quantized), where=settings.out)
     save_quantized(settings.out / "quant.safetensors", fitted.quantized)
     precision.write(settings.out / "precision.json")
+    _finish(problem, settings, tensors_on_grid(fitted.tensors, units, precision, fitted.quantized))
+
+
+def _finish(problem: Problem, settings: SearchSettings, tensors: Mapping[str, Tensor]) -> None:
+    """Write an LM directory with these weights."""
+    model = build(problem.model.config)
+    load_weights(model, tensors, where=settings.out)
     inputs = [settings.lm / "model.safetensors", settings.data / "train.ids", settings.data / "words.txt"]
     made_by = stamp("search", as_plain(settings), inputs)
     model = model.to(choose_device(settings.device)).eval()

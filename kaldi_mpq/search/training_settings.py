@@ -16,6 +16,7 @@ __all__ = ["TrainingSettings"]
 _POSITIVE = (
     "learning_rate", "epochs", "train_tokens", "checkpoint_minutes", "nas_epochs", "nas_rate", "nas_temperature",
     "nas_final_temperature", "csq_mask_rate", "csq_mask_beta", "csq_beta", "csq_final_beta",
+    "diffq_group", "diffq_rate",
 )  # fmt: skip
 
 
@@ -51,6 +52,9 @@ class TrainingSettings:
     csq_mask_beta: float = setting(20.0, help="csq: steepness of the bit masks' sigmoid at last; 1 at first")
     csq_beta: float = setting(4.0, help="csq: steepness of the bits' sigmoid at first")
     csq_final_beta: float = setting(50.0, help="csq: steepness of the bits' sigmoid at last")
+    diffq_group: int = setting(8, help="diffq: weights that share their number of bits")
+    diffq_min_bits: int = setting(2, help="diffq: fewest bits of a weight", choices=(1, 2, 3, 4))
+    diffq_rate: float = setting(0.02, help="diffq: learning rate of the bits")
 
     def __post_init__(self) -> None:
         for name in _POSITIVE:

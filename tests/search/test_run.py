@@ -251,8 +251,10 @@ def test_the_command_writes_its_files_and_a_picture(toy_lm, toy_data, tmp_path, 
         "sensitivity.tsv",
         "search.json",
         "bits.png",
+        "budgets.png",
     }
-    assert (tmp_path / "bits.png").read_bytes().startswith(b"\x89PNG")
+    for name in ("bits.png", "budgets.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
     found = json.loads((tmp_path / "search.json").read_text())
     assert found["seconds"] >= found["allocation_seconds"] >= 0
     assert found["made_by"]["settings"]["ratio"] == 1.5
