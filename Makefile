@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Everything works in a fresh clone: what it needs is installed first (local/env/make_env.sh), and a second call starts at once.
-.PHONY: help env env-current test test-current check demo bench results clean
+.PHONY: help env env-current test test-current check demo mini bench results clean
 
 PYTEST_ARGS ?=
 # The lattices that are rescored for speed: the developers' dev set where it is, else the sample.
@@ -31,10 +31,14 @@ check: env         ## ruff, shellcheck, layers of imports, tests that cannot fai
 demo: env          ## all stages of the AMI recipe on the sample in tests/data, with tiny models: some minutes
 	bash recipes/ami/run.sh --kaldi-dir tests/data/ami --out build/demo --quick true --max-jobs 0
 
+mini: env          ## from chat text by way of speech, acoustic model and lattices to the table of recipes/mini
+	bash recipes/mini/run.sh --out build/mini
+
 bench: env         ## speed of reading, rescoring and training beside their peers, in the same run
 	.venv/bin/python benchmarks/lattice_io.py --archive $(lastword $(sort $(wildcard $(BENCH_DECODE)/lat.*.gz)))
 	.venv/bin/python benchmarks/nbest_speed.py --decode $(BENCH_DECODE)
 	.venv/bin/python benchmarks/lattice_speed.py
+	.venv/bin/python benchmarks/packed_speed.py
 	.venv/bin/python benchmarks/lm_train.py
 
 results: env       ## stage 7 of the AMI recipe again, written into recipes/ami/RESULTS.md (KALDI_DIR=...)

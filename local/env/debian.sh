@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
-# What comes from the system: a C++ compiler, and sclite. Installed by root with apt-get, else named.
+# What comes from the system: a C++ compiler, sclite, for recipes/mini espeak-ng. Installed by root with apt-get, else named.
 
 can_apt() { [ "$(id -u)" = 0 ] && command -v apt-get > /dev/null && [ -z "${MPQ_NO_APT:-}" ]; }
 
@@ -29,4 +29,10 @@ want_sclite() {
   if sclite_is_there; then return; fi
   if can_apt && apt_install sctk && sclite_is_there; then return; fi
   echo "make_env: sclite is not installed, scoring goes without it (Debian: apt-get install sctk)" >&2
+}
+
+# The one that speaks in recipes/mini; what is missing, the recipe itself says.
+want_espeak() {
+  if command -v espeak-ng > /dev/null; then return; fi
+  if can_apt; then apt_install espeak-ng || true; fi
 }

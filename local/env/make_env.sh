@@ -47,7 +47,10 @@ make_venv() {
 
 install_packages() {
   say "installing $(grep -c '==' "$requirements") packages of $requirements (the first time this downloads torch: minutes)"
-  "$venv/bin/python" -m pip install -qq --disable-pip-version-check -r "$requirements"
+  "$venv/bin/python" -m pip install -qq --disable-pip-version-check -r "$requirements" && return
+  say "pip could not install all of $requirements. It takes them from the network: is there one, or a mirror (pip config)?"
+  say "call again when there is"
+  exit 1
 }
 
 build_package() {

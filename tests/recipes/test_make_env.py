@@ -90,6 +90,14 @@ def test_an_interrupted_environment_is_made_again(make_env, tmp_path):
     assert not (tmp_path / ".venv" / "half").exists()
 
 
+def test_no_network_is_told(make_env):
+    """pip fails: what is needed, and that the call can be repeated."""
+    status, said, _ = make_env(PIP_FAILS="1")
+    assert status == 1
+    assert "is there one, or a mirror" in said
+    assert "call again" in said
+
+
 def test_changed_sources_are_compiled_again(make_env, tmp_path):
     """The package alone is installed again; its Python needs nothing of the kind."""
     make_env()

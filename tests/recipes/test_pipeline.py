@@ -41,6 +41,7 @@ case "$1 ${2:-}" in
   "pack "*) touch "$out" "$(dirname "$out")/size.json" ;;
   rescore*) cp "${@: -2:1}/lat.$(sed 's/.*--job \([0-9]*\).*/\1/' <<< "$*").gz" "$out/" ;;
   "score wer") mkdir -p "$out"; touch "$out/wer.json" ;;
+  "search "*) mkdir -p "$out"; touch "$out/precision.json" ;;
   "score table") echo "the table" ;;
 esac
 """
@@ -85,6 +86,35 @@ def test_every_call_is_one_that_mpq_takes(recipe, tmp_path, monkeypatch):
     once = dict.fromkeys(("text", "lm ngram", "score table"), 1)
     counts = {**once, "lm train": 2, "fit": 4, "pack": 4, "score wer": 1 + 6 * 3, **rescored}
     assert {verb: verbs.count(verb) for verb in counts} == counts
+
+
+def test_a_ratio_is_a_search_and_a_fit_at_what_it_found(recipe):
+    """--bits "4 x16": a search, whose widths the fit takes; a row of its own; another search goes elsewhere."""
+    words = ["--lms", "lstm_1a", "--rescore", "nbest", "--bits", "4 x16"]
+    done, calls = recipe(*words)
+    assert done.returncode == 0, done.stderr
+    (search,) = [call for call in calls if call[0] == "search"]
+    assert search[search.index("--ratio") + 1] == "16"
+    uniform, mixed = [call for call in calls if call[0] == "fit"]
+    assert uniform[uniform.index("--bits") + 1] == "4"
+    assert mixed[mixed.index("--precision") + 1] == f"{search[-1]}/precision.json"
+    assert any(row.startswith("lstm_1a 1/16=exp/lstm_1a_ste_1a_kl_1a_x16,") for row in calls[-1])
+    verbs = [call[0] for call in recipe(*words, "--search", "hessian_1a", "--stop-stage", "4")[1]]
+    assert verbs == ["search", "fit"]
+
+
+@pytest.mark.parametrize("bits", ["3", "4 y16", "x", "x0"])
+def test_a_width_that_there_is_not_is_refused(recipe, bits):
+    """Before anything runs."""
+    done, calls = recipe("--bits", bits)
+    assert (done.returncode, calls) == (1, [])
+    assert "--bits is a list" in done.stderr
+
+
+def test_the_time_of_each_stage_is_printed(recipe):
+    """One line for every stage that ran."""
+    done, _ = recipe("--lms", "lstm_1a", "--bits", "", "--stage", "1", "--stop-stage", "3")
+    assert re.findall(r"stage (\d) took \d+ s", done.stderr) == ["1", "2", "3"]
 
 
 def test_the_second_call_does_nothing_again(recipe):
