@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from kaldi_mpq.fit.ste import SteObjective
 from kaldi_mpq.lm.checkpoint import load_lm, load_weights
 from kaldi_mpq.lm.model import LanguageModel, build
 from kaldi_mpq.lm.train import Trainer, already_done, choose_device, finish, prepare_process
+from kaldi_mpq.pack.prototypes import start_from_prototypes
 from kaldi_mpq.pack.units import matching_units
 from kaldi_mpq.precision import PrecisionMap, Unit
 from kaldi_mpq.quant.granularity import Granularity
@@ -49,6 +51,7 @@ def fit_lm(settings: FitSettings) -> str:
     prepare_process(settings)
     # A changed precision map or LM is other settings too, though under the same name.
     inputs = [settings.lm / "model.safetensors", *([settings.precision] if settings.precision else [])]
+    inputs += [Path(place.partition("=")[2], "model.safetensors") for place in settings.prototypes]
     require([*inputs, settings.lm / "words.txt", settings.data / "words.txt", settings.data / "dev.ids"])
     made_with = {**as_plain(settings), "input_sha256": [sha256_of(path) for path in inputs]}
     done = already_done(settings.out, made_with)
@@ -89,7 +92,8 @@ def fit_model(
     """
     granularity = Granularity(settings.granularity, settings.block)
     if settings.method == "round":
-        return model.state_dict(), quantize_units(model.state_dict(), units, precision, granularity)
+        start = _start(model, units, precision, granularity, settings).state_dict()
+        return start, quantize_units(start, units, precision, granularity)
     objective = make_objective(model, units, precision, granularity, settings)
     if settings.schedule == "auto":
         settings = replace(settings, schedule="constant" if settings.method == "admm" else "cosine")
@@ -110,7 +114,7 @@ def make_objective(
     teacher = None
     if settings.distill_weight > 0:
         teacher = Teacher(_copy(model, activation_bits=0), settings.distill_weight, settings.distill_temperature)
-    student = _copy(model, **({} if settings.dropout is None else {"dropout": settings.dropout}))
+    student = _start(model, units, precision, granularity, settings)
     options: dict[str, Any] = {
         "label_smoothing": settings.label_smoothing,
         "self_normalize": settings.self_normalize,
@@ -130,6 +134,16 @@ def make_objective(
     if distributed.is_initialized():
         raise ConfigError("extra-gradient steps run in one process", hint="--admm-update optimizer")
     return ExtraGradientObjective(student, units, precision, granularity, eta1=settings.eta1, **options)
+
+
+def _start(
+    model: LanguageModel, units: list[Unit], precision: PrecisionMap, granularity: Granularity, settings: FitSettings
+) -> LanguageModel:
+    """Return a copy of the float model, or of what the settings' prototypes make of it."""
+    student = _copy(model, **({} if settings.dropout is None else {"dropout": settings.dropout}))
+    if settings.prototypes:
+        start_from_prototypes(student, units, precision, granularity, settings.prototypes)
+    return student
 
 
 def _copy(model: LanguageModel, **changed: Any) -> LanguageModel:

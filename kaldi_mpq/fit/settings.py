@@ -29,6 +29,9 @@ class FitSettings(OptimSettings):
         0, help="bits of what goes into the layers' matrices; 0: float", choices=(0, 2, 3, 4, 5, 6, 7, 8)
     )
     precision: Path | None = setting(None, help="precision.json: bits of each part, instead of --bits")
+    prototypes: tuple[str, ...] = setting(
+        (), help="BITS=DIR,...: parts of a width start from mpq fit --bits BITS in DIR, not from the float weights"
+    )
     method: str = setting(
         "ste",
         help="rounding only, straight-through training with learned scales, or ADMM",

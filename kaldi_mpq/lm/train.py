@@ -324,7 +324,7 @@ def read_vocabulary(data: Path) -> Vocabulary:
 def _comparable(settings: dict[str, Any]) -> dict[str, Any]:
     """Return the settings that change the result: not where files are, how often it is saved or what computes it."""
     irrelevant = {"out", "checkpoint_minutes", "threads", "device", "data", "lm"}
-    later = ("backward", "self_normalize", "activation_bits")  # directories made before there were these do not say
+    later = ("backward", "self_normalize", "activation_bits", "prototypes")  # what directories made before lack
     irrelevant.update(name for name in later if not settings.get(name))
     return json.loads(json.dumps({name: value for name, value in settings.items() if name not in irrelevant}))
 

@@ -28,9 +28,9 @@ from torch.nn import functional
 
 from kaldi_mpq.lm.batches import Batch
 from kaldi_mpq.lm.model import LanguageModel
+from kaldi_mpq.pack.prototypes import swapped
 from kaldi_mpq.precision import Unit
 from kaldi_mpq.search.prefix import Recorder
-from kaldi_mpq.search.prototypes import swapped
 
 __all__ = ["Divergence", "DivergenceMeter"]
 

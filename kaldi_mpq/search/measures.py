@@ -16,12 +16,12 @@ from kaldi_mpq.artefact import read_json, sha256_of, write_json
 from kaldi_mpq.errors import ConfigError, NumericalError
 from kaldi_mpq.lm.batches import Batch
 from kaldi_mpq.lm.perplexity import corpus_batches
+from kaldi_mpq.pack.prototypes import Prototypes
 from kaldi_mpq.precision import Unit
 from kaldi_mpq.quant.granularity import Granularity
 from kaldi_mpq.search.hessian import Trace, estimate_traces
 from kaldi_mpq.search.kl import DivergenceMeter
 from kaldi_mpq.search.problem import Problem
-from kaldi_mpq.search.prototypes import Prototypes
 from kaldi_mpq.search.sample import draw_sample
 from kaldi_mpq.search.settings import SearchSettings
 from kaldi_mpq.search.table import SensitivityTable

@@ -207,3 +207,31 @@ def test_a_fit_is_never_worse_than_its_start(float_lm, data, tmp_path, options):
     rounded = fit(float_lm, data, tmp_path / "round", bits=4, method="round")
     ruined = fit(float_lm, data, tmp_path / "fit", bits=4, epochs=1, **{**options, "clip": 0.0, "learning_rate": 5.0})
     assert ruined == pytest.approx(rounded, rel=2e-3)
+
+
+def test_parts_start_from_models_trained_at_their_width(float_lm, data, tmp_path):
+    """Rounding only, each part is that of the uniform model of its width, the others rounded from the float weights."""
+    uniform = {bits: tmp_path / f"uniform{bits}" for bits in (1, 2)}
+    for bits, out in uniform.items():
+        fit(float_lm, data, out, bits=bits, epochs=1)
+    model = load_lm(float_lm)
+    widths = {unit.name: (1, 2, 4)[i % 3] for i, unit in enumerate(model.units())}
+    PrecisionMap(widths).write(tmp_path / "precision.json")
+    places = tuple(f"{bits}={out}" for bits, out in uniform.items())
+    options = {"precision": tmp_path / "precision.json", "prototypes": places}
+    fit(float_lm, data, tmp_path / "joined", method="round", **options)
+    fit(float_lm, data, tmp_path / "round", method="round", precision=tmp_path / "precision.json")
+    joined = load_file(tmp_path / "joined" / "model.safetensors")
+    for unit in model.units():
+        theirs = uniform.get(widths[unit.name], tmp_path / "round")
+        wanted = load_file(theirs / "model.safetensors")[unit.parameter][unit.start : unit.stop]
+        torch.testing.assert_close(joined[unit.parameter][unit.start : unit.stop], wanted, atol=1e-6, rtol=1e-3)
+    started = fit(float_lm, data, tmp_path / "fitted", epochs=1, distill_weight=0.5, **options)
+    assert started < read_json(tmp_path / "round" / "ppl.json")["dev"]["perplexity"]
+
+
+def test_a_prototype_of_other_widths_is_refused(float_lm, data, tmp_path):
+    """It would be taken for what it is not."""
+    fit(float_lm, data, tmp_path / "two", bits=2, method="round")
+    with pytest.raises(ConfigError, match="other widths"):
+        fit(float_lm, data, tmp_path / "out", bits=1, method="round", prototypes=(f"1={tmp_path / 'two'}",))

@@ -8,9 +8,9 @@ import torch
 
 from kaldi_mpq.lm.batches import PADDING
 from kaldi_mpq.lm.perplexity import carry
+from kaldi_mpq.pack.prototypes import swapped
 from kaldi_mpq.search import kl
 from kaldi_mpq.search.kl import DivergenceMeter
-from kaldi_mpq.search.prototypes import swapped
 
 
 def log_probabilities(model, batches):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Quantized weights of a unit at each width: rounded now, or those of a model that was trained at that width.
 
-Not here: the training (`fit`); a search knows its result by the files that it leaves.
+A search measures them, a fit may start from them. Not here: the training (`fit`), known by the files that it leaves.
 
 Paper: Xu et al., TASLP 2021, section V: units are taken from uniform-precision models trained by ADMM.
 """
@@ -23,7 +23,7 @@ from kaldi_mpq.precision import CANDIDATE_BITS, FLOAT_BITS, PrecisionMap, Unit
 from kaldi_mpq.quant.granularity import Granularity
 from kaldi_mpq.quant.quantized import quantize
 
-__all__ = ["Prototypes", "swapped"]
+__all__ = ["Prototypes", "start_from_prototypes", "swapped"]
 
 
 class Prototypes:
@@ -44,6 +44,11 @@ class Prototypes:
         self.granularity = granularity
         self._files = {bits: _model_file(model, bits, path) for bits, path in map(_pair, places)}
 
+    @property
+    def widths(self) -> set[int]:
+        """Widths for which there is a trained model."""
+        return set(self._files)
+
     def values(self, unit: Unit, bits: int) -> Tensor:
         """Return the (rows, columns) float32 weights of a unit at a width, on the model's device."""
         rows = self.float_values(unit)
@@ -60,6 +65,23 @@ class Prototypes:
     def hashes(self) -> dict[str, str]:
         """Return the SHA-256 of each given model's weights, by width."""
         return {str(bits): sha256_of(path) for bits, path in sorted(self._files.items())}
+
+
+@torch.no_grad()
+def start_from_prototypes(
+    model: LanguageModel,
+    units: Sequence[Unit],
+    precision: PrecisionMap,
+    granularity: Granularity,
+    places: Sequence[str],
+) -> None:
+    """Give every unit that is to have a width for which there is a trained model that model's weights, in place."""
+    prototypes = Prototypes(model, granularity, places)
+    parameters = dict(model.named_parameters())
+    for unit in units:
+        if precision[unit.name] in prototypes.widths:
+            rows = parameters[unit.parameter][unit.start : unit.stop]
+            rows.copy_(prototypes.values(unit, precision[unit.name]))
 
 
 @contextmanager
