@@ -197,9 +197,10 @@ class TransformerLm(LanguageModel):
         mask = torch.zeros(there.shape, device=words.device).masked_fill(~there, -math.inf)[:, None, None, :]
         x = self._embed(words, there.sum(dim=1) - 1)
         own = rows[:, -1]
+        read = torch.where(there, rows, own[:, None])  # what is masked is finite too: 0 times infinity would be NaN
         for k, block in enumerate(self.blocks):
             keys[k, own], values[k, own] = block.keys_and_values(x)
-            x = block.step(x, keys[k][rows], values[k][rows], mask)
+            x = block.step(x, keys[k][read], values[k][read], mask)
         return self.norm(x)
 
     def _causal(self, t: int) -> Tensor:

@@ -63,3 +63,20 @@ def test_a_window_is_all_the_context(make_model):
     assert model(torch.tensor([[21, 1]]))[1] is None
     with pytest.raises(NotImplementedError):
         model(torch.tensor([[21, 1]]), model.start(1))
+
+
+@pytest.mark.parametrize("kind", ["transformer-pre", "transformer-post"])
+def test_rows_that_are_nobodys_do_not_matter(make_model, kind):
+    """Where histories differ in length, memory that holds anything, NaN too, is masked without a trace."""
+    model = make_model(kind)
+    words = torch.tensor([[5, 6, 7, 8], [9, 4, 3, 2]])
+    with torch.no_grad():
+        expected = model(words)[0]
+        shape = (model.config.layers, 20, model.config.embedding_dim)
+        keys, values = torch.full(shape, torch.nan), torch.full(shape, torch.nan)
+        first = model.step(keys, values, torch.tensor([[0]]), words[:1, 0])
+        second = model.step(keys, values, torch.tensor([[0, 1], [-1, 2]]), torch.tensor([6, 9]))
+        third = model.step(keys, values, torch.tensor([[0, 1, 3], [-1, 2, 4]]), torch.tensor([7, 4]))
+    torch.testing.assert_close(first[0], expected[0, 0], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(second, torch.stack([expected[0, 1], expected[1, 0]]), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(third, torch.stack([expected[0, 2], expected[1, 1]]), atol=1e-5, rtol=1e-4)
