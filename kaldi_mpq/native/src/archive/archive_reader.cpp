@@ -67,7 +67,8 @@ std::string ArchiveReader::take_key() {
   for (int c = in_.peek(); !is_space(c); c = in_.peek()) {
     if (c < 0) throw Fault("the archive ends in the middle of a key").expect("a space").find(printable(key));
     key += *in_.take(1, "a key");
-    if (key.size() <= kLongestKey) continue;
+    // What is compressed has a space somewhere by chance, after which it would be taken for a damaged lattice.
+    if (key.size() <= (compressed ? size_t{1} : kLongestKey)) continue;
     Fault fault("no key");
     fault.expect("a key, then a space").find(printable(key.substr(0, kShownBytes)) + "...");
     if (compressed) fault.advise("is it compressed?");
