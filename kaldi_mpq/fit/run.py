@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,7 +25,7 @@ from kaldi_mpq.fit.ste import SteObjective
 from kaldi_mpq.lm.checkpoint import load_lm, load_weights
 from kaldi_mpq.lm.model import LanguageModel, build
 from kaldi_mpq.lm.train import Trainer, already_done, choose_device, finish, prepare_process
-from kaldi_mpq.pack.prototypes import start_from_prototypes
+from kaldi_mpq.pack.prototypes import prototype_places, start_from_prototypes
 from kaldi_mpq.pack.units import matching_units
 from kaldi_mpq.precision import PrecisionMap, Unit
 from kaldi_mpq.quant.granularity import Granularity
@@ -51,7 +50,7 @@ def fit_lm(settings: FitSettings) -> str:
     prepare_process(settings)
     # A changed precision map or LM is other settings too, though under the same name.
     inputs = [settings.lm / "model.safetensors", *([settings.precision] if settings.precision else [])]
-    inputs += [Path(place.partition("=")[2], "model.safetensors") for place in settings.prototypes]
+    inputs += [place / "model.safetensors" for place in prototype_places(settings.prototypes).values()]
     require([*inputs, settings.lm / "words.txt", settings.data / "words.txt", settings.data / "dev.ids"])
     made_with = {**as_plain(settings), "input_sha256": [sha256_of(path) for path in inputs]}
     done = already_done(settings.out, made_with)

@@ -49,6 +49,7 @@ def open_lm(path: str | Path, kernel: str = "torch") -> LanguageModel:
     if kernel != "auto":
         raise ConfigError(f"no kernels for {path} as it is packed", expected="an LSTM with parts of 8 bits or less",
                           hint="--kernel auto unpacks it")  # fmt: skip
+    log.info("%s is unpacked to float32: packed kernels are for LSTMs with parts of 8 bits or less, and AVX2", path)
     return load_packed(path)
 
 

@@ -23,7 +23,7 @@ from kaldi_mpq.precision import CANDIDATE_BITS, FLOAT_BITS, PrecisionMap, Unit
 from kaldi_mpq.quant.granularity import Granularity
 from kaldi_mpq.quant.quantized import quantize
 
-__all__ = ["Prototypes", "start_from_prototypes", "swapped"]
+__all__ = ["Prototypes", "prototype_places", "start_from_prototypes", "swapped"]
 
 
 class Prototypes:
@@ -42,7 +42,7 @@ class Prototypes:
         # A copy: while a part is measured beside quantized ones, the model's own weights are not the float ones.
         self._parameters = {name: each.detach().clone() for name, each in model.named_parameters() if each.dim() == 2}
         self.granularity = granularity
-        self._files = {bits: _model_file(model, bits, path) for bits, path in map(_pair, places)}
+        self._files = {bits: _model_file(model, bits, path) for bits, path in prototype_places(places).items()}
 
     @property
     def widths(self) -> set[int]:
@@ -65,6 +65,15 @@ class Prototypes:
     def hashes(self) -> dict[str, str]:
         """Return the SHA-256 of each given model's weights, by width."""
         return {str(bits): sha256_of(path) for bits, path in sorted(self._files.items())}
+
+
+def prototype_places(texts: Sequence[str]) -> dict[int, Path]:
+    """Return width -> directory of ``BITS=DIR`` texts.
+
+    Raises:
+      ConfigError: not such a pair.
+    """
+    return dict(map(_pair, texts))
 
 
 @torch.no_grad()

@@ -230,6 +230,14 @@ def test_parts_start_from_models_trained_at_their_width(float_lm, data, tmp_path
     assert started < read_json(tmp_path / "round" / "ppl.json")["dev"]["perplexity"]
 
 
+@pytest.mark.parametrize("place", ["exp/two", "3=exp/two", "=exp/two"])
+def test_a_prototype_without_its_width_is_refused(float_lm, data, tmp_path, place):
+    """What was given and what is wanted are named, not a file that nobody meant."""
+    with pytest.raises(ConfigError, match="prototypes") as caught:
+        fit(float_lm, data, tmp_path / "out", bits=2, method="round", prototypes=(place,))
+    assert place in str(caught.value) and "BITS=DIR" in str(caught.value)
+
+
 def test_a_prototype_of_other_widths_is_refused(float_lm, data, tmp_path):
     """It would be taken for what it is not."""
     fit(float_lm, data, tmp_path / "two", bits=2, method="round")
