@@ -50,10 +50,6 @@ label() { # LM, width, method: what the table calls it; the method is said where
   echo "$shown"
 }
 
-conf() { # lm/lstm_1a -> its YAML file; what a recipe does not have, AMI's has
-  if [ -f "$recipe_dir/conf/$1.yaml" ]; then echo "$recipe_dir/conf/$1.yaml"; else echo "$here/../recipes/ami/conf/$1.yaml"; fi
-}
-
 text_of() { # train or a set
   if [ "$1" != train ]; then echo "$(first_of "$data" "$1")/text"; return; fi
   local whole

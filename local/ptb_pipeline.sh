@@ -53,10 +53,6 @@ mkdir -p "${out:=$recipe_dir}"
 cd "$out"
 exec 3>&1 1>&2  # stdout is the table's alone
 
-conf() { # what a recipe does not have, AMI's has
-  if [ -f "$recipe_dir/conf/$1.yaml" ]; then echo "$recipe_dir/conf/$1.yaml"; else echo "$here/../recipes/ami/conf/$1.yaml"; fi
-}
-
 # Kaldi text of a plain one: ids ptb00001-000001, whose part before the - is the conversation.
 kaldi_text() { # plain text, Kaldi text
   mkdir -p "${2%/*}"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is there: tests share their machine
 ROOT = Path(__file__).resolve().parent.parent
 
 

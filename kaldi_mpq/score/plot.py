@@ -6,8 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from kaldi_mpq.artefact import writing
-from kaldi_mpq.errors import ConfigError
+from kaldi_mpq.picture import new_figure, save_figure
 from kaldi_mpq.score.rows import Row
 
 __all__ = ["plot_sizes"]
@@ -22,15 +21,9 @@ def plot_sizes(path: Path, rows: Sequence[Row], name: str | None) -> None:
     Raises:
       ConfigError: another ending, or matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import LogFormatter
-    except ImportError as error:
-        raise ConfigError("a picture needs matplotlib", hint="pip install matplotlib") from error
-    kind = path.suffix.lstrip(".")
-    if kind not in ("png", "svg", "pdf"):
-        raise ConfigError("unknown kind of picture", where=path, expected=".png, .svg or .pdf")
-    figure = Figure(figsize=(7.0, 4.5), layout="constrained")
+    figure = new_figure(path, 7.0, 4.5)
+    from matplotlib.ticker import LogFormatter
+
     axes = figure.add_subplot()
     for row in rows:
         wer = row.wer(name) if name is not None else None
@@ -50,5 +43,4 @@ def plot_sizes(path: Path, rows: Sequence[Row], name: str | None) -> None:
     axes.set_xlabel("model on disk, MB")
     axes.set_ylabel(f"word error rate on {name}, %")
     axes.grid(True, which="both", linewidth=0.3)
-    with writing(path) as temporary:
-        figure.savefig(temporary, format=kind, dpi=150)
+    save_figure(figure, path)

@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kaldi_mpq.artefact import writing
-from kaldi_mpq.errors import ConfigError
+from kaldi_mpq.picture import new_figure, save_figure
 
 __all__ = ["plot_curves"]
 
@@ -24,13 +23,9 @@ def plot_curves(path: Path, curves: Mapping[str, Mapping[str, Sequence[Any]]], r
     Raises:
       ConfigError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ConfigError("a picture needs matplotlib", hint="pip install matplotlib, or --plot false") from error
     columns = min(len(curves), 3)
     rows = math.ceil(len(curves) / columns)
-    figure = Figure(figsize=(3.6 * columns, 2.8 * rows), layout="constrained")
+    figure = new_figure(path, 3.6 * columns, 2.8 * rows)
     panels = figure.subplots(rows, columns, squeeze=False, sharey=True).flat
     for (weight, curve), axes in zip(curves.items(), panels):
         rates = [100.0 * errors / max(ref_words, 1) for errors in curve["errors"]]
@@ -44,5 +39,4 @@ def plot_curves(path: Path, curves: Mapping[str, Mapping[str, Sequence[Any]]], r
     for axes in list(panels):
         axes.set_visible(False)
     figure.supylabel(f"word error rate on {name}, %", fontsize=9)
-    with writing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)
+    save_figure(figure, path)

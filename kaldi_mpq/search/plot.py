@@ -10,8 +10,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from kaldi_mpq.artefact import writing
-from kaldi_mpq.errors import ConfigError
+from kaldi_mpq.picture import new_figure, save_figure
 from kaldi_mpq.search.tradeoff import Tradeoff
 
 __all__ = ["plot_bits", "plot_tradeoff"]
@@ -31,13 +30,10 @@ def plot_bits(path: Path, bits: Mapping[str, int], weights: Mapping[str, int], t
     Raises:
       ConfigError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-        from matplotlib.patches import Patch
-    except ImportError as error:
-        raise ConfigError("a picture needs matplotlib", hint="pip install matplotlib, or --plot false") from error
     rows = _rows(bits)
-    figure = Figure(figsize=(9.0, 1.4 + 0.42 * len(rows)), layout="constrained")
+    figure = new_figure(path, 9.0, 1.4 + 0.42 * len(rows))
+    from matplotlib.patches import Patch
+
     axes = figure.add_subplot()
     for height, parts in enumerate(rows.values()):
         total = sum(weights[name] for name in parts.values())
@@ -60,8 +56,7 @@ def plot_bits(path: Path, bits: Mapping[str, int], weights: Mapping[str, int], t
     axes.set_title(title, fontsize=9)
     used = [Patch(color=colour, label=f"{width} bits") for width, colour in _COLOURS.items() if width in bits.values()]
     figure.legend(handles=used, loc="outside lower center", ncols=len(used), fontsize=8, frameon=False)
-    with writing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)
+    save_figure(figure, path)
 
 
 def plot_tradeoff(path: Path, found: Tradeoff, chosen: tuple[int, float], title: str) -> None:
@@ -75,11 +70,7 @@ def plot_tradeoff(path: Path, found: Tradeoff, chosen: tuple[int, float], title:
     Raises:
       ConfigError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ConfigError("a picture needs matplotlib", hint="pip install matplotlib, or --plot false") from error
-    figure = Figure(figsize=(7.0, 4.5), layout="constrained")
+    figure = new_figure(path, 7.0, 4.5)
     axes = figure.add_subplot()
     axes.plot([size / 1e6 for size, _ in found.best], [cost for _, cost in found.best], "-", label="best widths")
     for bits, (size, cost) in found.uniform.items():
@@ -94,8 +85,7 @@ def plot_tradeoff(path: Path, found: Tradeoff, chosen: tuple[int, float], title:
     axes.set_title(title, fontsize=9)
     axes.grid(True, which="both", linewidth=0.3)
     axes.legend(fontsize=8)
-    with writing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)
+    save_figure(figure, path)
 
 
 def _rows(bits: Mapping[str, int]) -> dict[str, dict[str, str]]:

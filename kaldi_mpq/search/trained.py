@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -38,40 +38,42 @@ _STAGES = ("softmax", "uniform", "gumbel", "csq", "diffq")  # directories of che
 
 def nas(problem: Problem, settings: SearchSettings) -> Found:
     """Return what `search_nas` finds, or found before with these settings."""
-    made_with = _made_with(problem, settings)
-    before = _found_before(settings, made_with)
-    if before:
-        return before
-    return _kept(search_nas(problem, settings, *_texts(settings), made_with), settings, made_with)
+    return _once(problem, settings, lambda made_with: search_nas(problem, settings, *_texts(settings), made_with))
 
 
 def csq(problem: Problem, settings: SearchSettings) -> Found:
     """Return what `search_csq` finds, or found before with these settings; write the fitted LM that goes with it."""
-    made_with = _made_with(problem, settings)
-    before = _found_before(settings, made_with)
-    if before:
-        return before
-    found, fitted = search_csq(problem, settings, *_texts(settings), made_with)
-    _write_fitted(problem, settings, found, fitted)
-    return _kept(found, settings, made_with)
+
+    def search(made_with: dict[str, Any]) -> Found:
+        found, fitted = search_csq(problem, settings, *_texts(settings), made_with)
+        _write_fitted(problem, settings, found, fitted)
+        return found
+
+    return _once(problem, settings, search)
 
 
 def diffq(problem: Problem, settings: SearchSettings) -> Found:
     """Return what `search_diffq` finds, or found before; write its packed state and the LM that it restores."""
+
+    def search(made_with: dict[str, Any]) -> Found:
+        found, result = search_diffq(problem, settings, *_texts(settings), made_with)
+        path = settings.out / "model.diffq"
+        with writing(path) as temporary:
+            temporary.write_bytes(result.packed)
+        size, float32 = path.stat().st_size, 4 * problem.parameters
+        sizes = {"file": path.name, "bytes": size, "float32_bytes": float32, "ratio": float32 / size,
+                 "parameters": problem.parameters, "mean_bits": 8 * size / problem.parameters}  # fmt: skip
+        write_json(settings.out / "size.json", sizes)
+        _finish(problem, settings, result.tensors)
+        return found
+
+    return _once(problem, settings, search)
+
+
+def _once(problem: Problem, settings: SearchSettings, search: Callable[[dict[str, Any]], Found]) -> Found:
+    """Return what a search found before with these settings, or search and keep it."""
     made_with = _made_with(problem, settings)
-    before = _found_before(settings, made_with)
-    if before:
-        return before
-    found, result = search_diffq(problem, settings, *_texts(settings), made_with)
-    path = settings.out / "model.diffq"
-    with writing(path) as temporary:
-        temporary.write_bytes(result.packed)
-    size, float32 = path.stat().st_size, 4 * problem.parameters
-    sizes = {"file": path.name, "bytes": size, "float32_bytes": float32, "ratio": float32 / size,
-             "parameters": problem.parameters, "mean_bits": 8 * size / problem.parameters}  # fmt: skip
-    write_json(settings.out / "size.json", sizes)
-    _finish(problem, settings, result.tensors)
-    return _kept(found, settings, made_with)
+    return _found_before(settings, made_with) or _kept(search(made_with), settings, made_with)
 
 
 def _texts(settings: SearchSettings) -> tuple[Corpus, Corpus]:

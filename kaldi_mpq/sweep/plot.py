@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kaldi_mpq.artefact import writing
-from kaldi_mpq.errors import ConfigError
+from kaldi_mpq.picture import new_figure, save_figure
 from kaldi_mpq.sweep.rows import FLOAT, NGRAM, Entry
 
 __all__ = ["plot_pareto"]
@@ -29,20 +28,12 @@ def plot_pareto(path: Path, entries: Sequence[Entry], name: str) -> None:
     Raises:
       ConfigError: another ending, or matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ConfigError("a picture needs matplotlib", hint="pip install matplotlib") from error
-    kind = path.suffix.lstrip(".")
-    if kind not in ("png", "svg", "pdf"):
-        raise ConfigError("unknown kind of picture", where=path, expected=".png, .svg or .pdf")
     lms = list(dict.fromkeys(entry.lm for entry in entries)) or [""]
-    figure = Figure(figsize=(7.5, 5.0 * len(lms)), layout="constrained")
+    figure = new_figure(path, 7.5, 5.0 * len(lms))
     for axes, lm in zip(figure.subplots(len(lms), squeeze=False)[:, 0], lms):
         _draw(axes, [entry for entry in entries if entry.lm == lm and entry.mean(name) is not None], name)
         axes.set_title(lm, fontsize=10)
-    with writing(path) as temporary:
-        figure.savefig(temporary, format=kind, dpi=150)
+    save_figure(figure, path)
 
 
 def _draw(axes: Any, entries: Sequence[Entry], name: str) -> None:

@@ -40,15 +40,6 @@ SHAPES = {
 }
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread():
-    """Tests share their machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(params=SHAPES)
 def kind(request) -> str:
     """Each kind of model in turn."""

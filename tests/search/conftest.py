@@ -28,15 +28,6 @@ SHAPES = {
 WORDS = 11
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread():
-    """Tests share their machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(params=SHAPES)
 def kind(request):
     """Each kind of model in turn."""

@@ -2,7 +2,6 @@
 """A small language, a float LM of it, and sweeps of a few cells."""
 
 import pytest
-import torch
 
 from kaldi_mpq.settings import build
 from kaldi_mpq.sweep.settings import SweepSettings
@@ -17,15 +16,6 @@ QUICK = {
     "seeds": [1],
     "device": "cpu",
 }
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread():
-    """Tests share their machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
