@@ -23,8 +23,10 @@ from kaldi_mpq.fit.extragradient import ExtraGradientObjective
 from kaldi_mpq.fit.settings import FitSettings
 from kaldi_mpq.fit.ste import SteObjective
 from kaldi_mpq.lm.checkpoint import load_lm, load_weights
+from kaldi_mpq.lm.made_with import already_done
 from kaldi_mpq.lm.model import LanguageModel, build
-from kaldi_mpq.lm.train import Trainer, already_done, choose_device, finish, prepare_process
+from kaldi_mpq.lm.perplexity import perplexity
+from kaldi_mpq.lm.train import Trainer, choose_device, finish, prepare_process
 from kaldi_mpq.pack.prototypes import prototype_places, start_from_prototypes
 from kaldi_mpq.pack.units import matching_units
 from kaldi_mpq.precision import PrecisionMap, Unit
@@ -101,7 +103,13 @@ def fit_model(
                            warmup_steps=0, clip=0.0)  # fmt: skip
     torch.manual_seed(settings.seed)
     train, dev = (Corpus.load(settings.data / f"{name}.ids") for name in ("train", "dev"))
-    Trainer(objective, settings, train, dev, settings.out).run(made_with)
+    enough = 0.0
+    if settings.enough:
+        here = choose_device(settings.device)
+        enough = (1 + settings.enough) * perplexity(model.to(here), dev, context=settings.context).value
+        log.info("float dev perplexity %.2f: %.2f is good enough", enough / (1 + settings.enough), enough)
+        model.cpu()
+    Trainer(objective, settings, train, dev, settings.out).run(made_with, enough)
     objective.cpu()
     return objective.tensors(), objective.quantized()
 

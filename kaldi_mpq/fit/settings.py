@@ -45,6 +45,9 @@ class FitSettings(OptimSettings):
         choices=("auto", "cosine", "halving", "constant"),
     )
     epochs: int = setting(4, help="passes over the training text at most")
+    enough: float = setting(
+        0.0, help="stop once dev perplexity is within this part above the float LM's: 0.001 trains nothing at 8 bits"
+    )
     dropout: float | None = setting(None, help="dropout while training; default: the float LM's")
     scale_rate: float = setting(3.0, help="ste: learning rate of the scales' logarithms over that of the weights")
     even_rates: bool = setting(
@@ -77,6 +80,8 @@ class FitSettings(OptimSettings):
         for name in ("gamma", "admm_interval", "eta1", "eta2", "distill_temperature", "scale_rate"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"bad value for {name}", expected="a number above 0", found=getattr(self, name))
+        if self.enough < 0:
+            raise ConfigError("bad value for enough", expected="a number of at least 0", found=self.enough)
         if not 0 <= self.distill_weight <= 1:
             raise ConfigError("bad value for distill_weight", expected="a number in [0, 1]", found=self.distill_weight)
         if self.dropout is not None and not 0 <= self.dropout < 1:

@@ -22,6 +22,7 @@ from kaldi_mpq.artefact import read_json, require, sha256_of, stamp, write_json,
 from kaldi_mpq.errors import ConfigError, NumericalError
 from kaldi_mpq.lm.batches import PADDING, Batch, as_read, conversation_batches, utterance_batches, utterance_plan
 from kaldi_mpq.lm.checkpoint import read_checkpoint, save_lm, write_checkpoint
+from kaldi_mpq.lm.made_with import already_done, comparable, other_settings, summary
 from kaldi_mpq.lm.model import LanguageModel, ModelConfig, build
 from kaldi_mpq.lm.objective import Objective
 from kaldi_mpq.lm.perplexity import Perplexity, log_normalizer_spread, perplexity
@@ -33,7 +34,7 @@ from kaldi_mpq.settings import as_plain
 from kaldi_mpq.text.corpus import Corpus
 from kaldi_mpq.text.vocab import Vocabulary
 
-__all__ = ["Trainer", "already_done", "choose_device", "finish", "prepare_process", "read_vocabulary", "train_lm"]
+__all__ = ["Trainer", "choose_device", "finish", "prepare_process", "read_vocabulary", "train_lm"]
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +85,7 @@ def finish(model: LanguageModel, settings: OptimSettings, data: Path, out: Path,
             temporary.write_bytes((data / "words.txt").read_bytes())
         write_json(out / "ppl.json", report)
         (out / "checkpoint.pt").unlink(missing_ok=True)
-    return _summary(report) if first else ""
+    return summary(report) if first else ""
 
 
 class Trainer:
@@ -124,11 +125,12 @@ class Trainer:
         self.steps_per_epoch = len(rows)
         self.total_steps = self.steps_per_epoch * settings.epochs
 
-    def run(self, made_with: dict[str, Any]) -> float:
+    def run(self, made_with: dict[str, Any], good_enough: float = 0.0) -> float:
         """Train until the epochs are over or nothing is gained any more; return the best validation perplexity.
 
         Args:
           made_with: settings that a checkpoint must share to be resumed.
+          good_enough: validation perplexity at which to stop.
         Raises:
           ConfigError: there is a checkpoint of other settings.
           NumericalError: the loss or the validation perplexity is not finite.
@@ -143,7 +145,7 @@ class Trainer:
         saved = time.monotonic()
         self.objective.train()
         with TrainingProgress(self.total_steps, self.step, quiet=rank() > 0) as progress:
-            for batch in self._remaining():
+            for batch in self._remaining() if self.best > good_enough else ():
                 loss = self._one_step(batch)
                 tokens = int((batch.targets != PADDING).sum())
                 progress.step(loss, tokens)
@@ -151,7 +153,7 @@ class Trainer:
                 due = time.monotonic() - saved > 60 * self.settings.checkpoint_minutes
                 if self.step % every == 0 or self.step == self.total_steps:
                     self._validate(progress.tokens_per_second)
-                    if self._exhausted():
+                    if self._exhausted() or self.best <= good_enough:
                         break
                     due = True
                 if agreed(due):
@@ -236,7 +238,7 @@ class Trainer:
         write_checkpoint(
             path,
             {
-                "made_with": _comparable(made_with),
+                "made_with": comparable(made_with),
                 "objective": self.objective.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "counters": [self.step, self.halvings, self.without_gain, self.best],
@@ -260,9 +262,9 @@ class Trainer:
 
     def _resume(self, path: Path, made_with: dict[str, Any]) -> None:
         saved = read_checkpoint(path, self.device)
-        theirs, ours = saved["made_with"], _comparable(made_with)
+        theirs, ours = saved["made_with"], comparable(made_with)
         if theirs != ours:
-            raise _other_settings("there is a checkpoint of other settings", path, theirs, ours)
+            raise other_settings("there is a checkpoint of other settings", path, theirs, ours)
         processes = saved["processes"]
         if len(processes) != world():
             found, hint = world(), "go on with as many, or remove the checkpoint"
@@ -300,51 +302,7 @@ def make_optimizer(objective: Objective, settings: OptimSettings) -> torch.optim
     return torch.optim.AdamW(options, lr=settings.learning_rate)
 
 
-def already_done(out: Path, made_with: dict[str, Any]) -> str | None:
-    """Return the summary of a finished training in ``out``, None where there is none.
-
-    Raises:
-      ConfigError: it was made with other settings.
-    """
-    if not (out / "ppl.json").exists():
-        return None
-    theirs = _comparable(read_json(out / "config.json")["made_by"]["settings"])
-    ours = _comparable(made_with)
-    if theirs != ours:
-        raise _other_settings("made with other settings", out, theirs, ours)
-    return f"{out} is finished: {_summary(read_json(out / 'ppl.json'))}"
-
-
 def read_vocabulary(data: Path) -> Vocabulary:
     """Return the vocabulary of a directory that ``mpq text`` wrote."""
     symbols = read_json(data / "stats.json")["symbols"]
     return Vocabulary.read(data / "words.txt", **symbols)
-
-
-def _comparable(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings that change the result: not where files are, how often it is saved or what computes it."""
-    irrelevant = {"out", "checkpoint_minutes", "threads", "device", "data", "lm"}
-    later = ("backward", "self_normalize", "activation_bits", "prototypes")  # what directories made before lack
-    irrelevant.update(name for name in later if not settings.get(name))
-    return json.loads(json.dumps({name: value for name, value in settings.items() if name not in irrelevant}))
-
-
-def _other_settings(what: str, where: Path, theirs: dict[str, Any], ours: dict[str, Any]) -> ConfigError:
-    """Return the error that shows what differs between a directory's settings and this command's."""
-    changed = [name for name in {**theirs, **ours} if theirs.get(name) != ours.get(name)]
-    return ConfigError(
-        what,
-        where=where,
-        expected={name: theirs.get(name) for name in changed},
-        found={name: ours.get(name) for name in changed},
-        hint="remove the directory, or choose another one",
-    )
-
-
-def _summary(report: dict[str, Any]) -> str:
-    def line(name: str, values: dict[str, Any]) -> str:
-        spread = values.get("log_normalizer")
-        ln_z = f" (ln Z {spread['mean']:.3f} +- {spread['deviation']:.3f})" if spread else ""
-        return f"{name} perplexity {values['perplexity']:.2f}{ln_z}"
-
-    return ", ".join(line(name, values) for name, values in report.items())

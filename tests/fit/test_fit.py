@@ -243,3 +243,18 @@ def test_a_prototype_of_other_widths_is_refused(float_lm, data, tmp_path):
     fit(float_lm, data, tmp_path / "two", bits=2, method="round")
     with pytest.raises(ConfigError, match="other widths"):
         fit(float_lm, data, tmp_path / "out", bits=1, method="round", prototypes=(f"1={tmp_path / 'two'}",))
+
+
+def test_what_is_good_enough_is_not_trained(float_lm, data, tmp_path):
+    """--enough stops at the start where rounding costs no more than that, else where training has won it back."""
+    before = read_json(float_lm / "ppl.json")["dev"]["perplexity"]
+    steps = {}
+    for bits, enough in ((8, 0.01), (8, 0.0), (1, 0.01)):
+        out = tmp_path / f"{bits}_{enough}"
+        fit(float_lm, data, out, method="ste", bits=bits, enough=enough, validate_every=0.5)
+        lines = [json.loads(line) for line in (out / "train.log").read_text().splitlines()]
+        steps[bits, enough] = [line["step"] for line in lines]
+        if enough:
+            assert all(line["dev_perplexity"] > 1.01 * before for line in lines[:-1])
+    assert steps[8, 0.01] == [0]
+    assert len(steps[8, 0.0]) > 1 and len(steps[1, 0.01]) > 1
