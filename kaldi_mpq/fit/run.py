@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, distributed
 
-from kaldi_mpq.artefact import require, sha256_of, stamp
+from kaldi_mpq.artefact import read_json, require, sha256_of, stamp
 from kaldi_mpq.errors import ConfigError, VocabularyError
 from kaldi_mpq.fit.activations import with_activation_bits
 from kaldi_mpq.fit.admm import AdmmObjective
@@ -50,6 +50,7 @@ def fit_lm(settings: FitSettings) -> str:
       ConfigError: OUT was made with other settings.
     """
     prepare_process(settings)
+    settings = _with_learning_rate(settings)
     # A changed precision map or LM is other settings too, though under the same name.
     inputs = [settings.lm / "model.safetensors", *([settings.precision] if settings.precision else [])]
     inputs += [place / "model.safetensors" for place in prototype_places(settings.prototypes).values()]
@@ -141,6 +142,19 @@ def make_objective(
     if distributed.is_initialized():
         raise ConfigError("extra-gradient steps run in one process", hint="--admm-update optimizer")
     return ExtraGradientObjective(student, units, precision, granularity, eta1=settings.eta1, **options)
+
+
+def _with_learning_rate(settings: FitSettings) -> FitSettings:
+    """Return settings with a learning rate, the float LM's where they have none."""
+    if settings.learning_rate or settings.method == "round":
+        return settings
+    config = settings.lm / "config.json"
+    require([config])
+    rate = read_json(config).get("made_by", {}).get("settings", {}).get("learning_rate", 0.0)
+    if not rate:
+        hint = "--learning-rate 0.001, for instance"
+        raise ConfigError("the float LM does not say what learning rate it was trained with", where=config, hint=hint)
+    return replace(settings, learning_rate=rate)
 
 
 def _start(

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from kaldi_mpq.errors import ConfigError
 from kaldi_mpq.lm.settings import OptimSettings
@@ -39,6 +40,7 @@ class FitSettings(OptimSettings):
     )
     granularity: str = setting("row", help="weights that share a scale", choices=("row", "tensor", "block"))
     block: int = setting(0, help="block: columns that share a scale")
+    learning_rate: float = setting(0.0, help="learning rate at its highest; 0: what the float LM was trained with")
     schedule: str = setting(
         "auto",
         help="learning-rate schedule; auto: cosine, constant with admm, whose grid must be followed to the end",
@@ -73,8 +75,12 @@ class FitSettings(OptimSettings):
     eta1: float = setting(0.02, help="extragradient: length of the step that looks ahead")
     eta2: float = setting(0.001, help="extragradient: length of the step that is made")
 
+    positive: ClassVar[tuple[str, ...]] = tuple(n for n in OptimSettings.positive if n != "learning_rate")
+
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not self.learning_rate >= 0:
+            raise ConfigError("bad value for learning_rate", expected="a number above 0", found=self.learning_rate)
         if (self.bits is None) == (self.precision is None):
             raise ConfigError("how many bits?", expected="either --bits N or --precision FILE", hint="--bits 2")
         for name in ("gamma", "admm_interval", "eta1", "eta2", "distill_temperature", "scale_rate"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from kaldi_mpq.errors import ConfigError
 from kaldi_mpq.settings import setting
@@ -44,8 +45,12 @@ class OptimSettings:
     device: str = setting("auto", help="cpu, cuda, or auto: cuda where there is one")
     threads: int = setting(0, help="CPU threads; 0: torch's own choice")
 
+    positive: ClassVar[tuple[str, ...]] = (
+        "learning_rate", "epochs", "batch_tokens", "window", "patience", "validate_every"
+    )  # fmt: skip
+
     def __post_init__(self) -> None:
-        for name in ("learning_rate", "epochs", "batch_tokens", "window", "patience", "validate_every"):
+        for name in self.positive:
             if not getattr(self, name) > 0:
                 raise ConfigError(f"bad value for {name}", expected="a number above 0", found=getattr(self, name))
         for name in ("label_smoothing", "final_rate", "momentum"):

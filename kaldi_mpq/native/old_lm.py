@@ -19,6 +19,7 @@ import logging
 import time
 import zlib
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -75,26 +76,48 @@ class OldLm:
         Raises:
           ValueError: the arrays do not describe sentences, or there is no such reading.
         """
-        if reading not in READINGS:
-            raise ValueError(f"reading is one of {READINGS}, not {reading!r}")
+        self._check(reading)
         if self.kind == "carpa":
             return self._model.score(word_offsets, words)
         return self._model.score(word_offsets, words, best=reading == "best" and self.kind == "fst")
 
-    def initial(self) -> np.ndarray:
-        """Return the state before a sentence, a row of int64 numbers (K,)."""
-        return self._model.initial()
+    def initial(self, reading: str = "backoff") -> np.ndarray:
+        """Return the state before a sentence, a row of int64 numbers (K,).
 
-    def advance(self, rows: np.ndarray, words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Read one word in each of many states, with the backoff reading.
+        Args:
+          reading: as for `score`; states of one are of no use to the other.
+        """
+        return self._reader(reading).initial()
+
+    def advance(self, rows: np.ndarray, words: np.ndarray, reading: str = "backoff") -> tuple[np.ndarray, np.ndarray]:
+        """Read one word in each of many states.
 
         Args:
           rows: (N, K) int64, the states, from `initial` or from here.
           words: (N,) int32; -1: the sentence end, which leads nowhere (its row comes back as it was).
+          reading: that of `initial`. ``"best"``: costs of a sentence's words add up to those of its cheapest path.
         Returns:
           (N, K) the states after the words, and (N,) float64 costs in nats; infinite where the model lacks the word.
+        Raises:
+          OldLmError: ``"best"``, and the words so far lead to more states than they do in a backoff n-gram.
         """
-        return self._model.advance(rows, words)
+        try:
+            return self._reader(reading).advance(rows, words)
+        except _ngram.Fault as fault:
+            raise _error(self.path, fault) from None
+
+    def _reader(self, reading: str) -> Any:
+        self._check(reading)
+        return self._cheapest if reading == "best" and self.kind == "fst" else self._model
+
+    @staticmethod
+    def _check(reading: str) -> None:
+        if reading not in READINGS:
+            raise ValueError(f"reading is one of {READINGS}, not {reading!r}")
+
+    @cached_property
+    def _cheapest(self) -> Any:
+        return _ngram.Cheapest(self._model)
 
 
 def open_old_lm(
@@ -138,14 +161,7 @@ def open_old_lm(
                 raise OldLmError("an ARPA file needs the word ids of words.txt", where=path)
             lm = OldLm(path, "arpa", _open_arpa(path, words, (bos, eos, unk), unk_logp))
     except _ngram.Fault as fault:
-        what, place, expected, found, hint = fault.args
-        raise OldLmError(
-            what,
-            where=f"{path}{place}",
-            expected=expected or None,
-            found=found.decode("utf-8", "replace") or None,
-            hint=hint or None,
-        ) from None
+        raise _error(path, fault) from None
     except OSError as error:
         raise OldLmError("cannot read", where=path, found=error.strerror or error) from error
     log.info("old LM: %s, read in %.2f s", lm, time.monotonic() - started)
@@ -182,6 +198,17 @@ def find_old_lm(lang_dir: str | Path, choice: str | Path = "auto", *, prefer: st
         log.warning("%s has both G.fst and G.carpa: %s is taken as the LM inside the lattices; if that is %s, "
                     "say so with --old-lm", lang_dir, path.name, other)  # fmt: skip
     return path
+
+
+def _error(path: Path, fault: Exception) -> OldLmError:
+    what, place, expected, found, hint = fault.args
+    return OldLmError(
+        what,
+        where=f"{path}{place}",
+        expected=expected or None,
+        found=found.decode("utf-8", "replace") or None,
+        hint=hint or None,
+    )
 
 
 def _open_fst(path: Path, words: Mapping[str, int] | None, disambig: str) -> Any:

@@ -59,11 +59,16 @@ class Automaton(Protocol):
 
 
 class NgramAutomaton:
-    """G.fst, G.carpa or ARPA, in the backoff reading."""
+    """G.fst, G.carpa or ARPA.
 
-    def __init__(self, lm: OldLm) -> None:
+    Args:
+      reading: of G.fst, see `OldLm.score`.
+    """
+
+    def __init__(self, lm: OldLm, reading: str = "backoff") -> None:
         self._lm = lm
-        self._start = lm.initial()[None, :]
+        self._reading = reading
+        self._start = lm.initial(reading)[None, :]
         self._table = RowTable(self._start.shape[1])
 
     def start(self, owner: int, context: Context | None = None) -> int:
@@ -72,7 +77,7 @@ class NgramAutomaton:
 
     def read(self, owners: Ints, states: Ints, words: Ints) -> tuple[Ints, Costs]:
         """See Automaton."""
-        rows, costs = self._lm.advance(self._table.rows(states), words)
+        rows, costs = self._lm.advance(self._table.rows(states), words, self._reading)
         return self._table.intern(owners, rows)[0], costs.astype(np.float32)
 
     def release(self, owner: int) -> None:

@@ -71,6 +71,8 @@ class LatticeRescorer:
       max_ngram_order: see `NeuralAutomaton`.
       normalize: see `NeuralAutomaton`.
       batch_tokens: LM states in memory; when so many are in use, no lattice is begun and few go on.
+      old_reading: of the old model, if it is a G.fst: ``best``: what decoding put into lattices; ``backoff``: what
+        Kaldi's lattice rescoring did. See `OldLm.score`.
     """
 
     def __init__(
@@ -83,11 +85,12 @@ class LatticeRescorer:
         max_ngram_order: int = 4,
         normalize: bool = True,
         batch_tokens: int = 32768,
+        old_reading: str = "best",
     ) -> None:
         search = search or SearchSettings()
         self._acoustic_scale = search.acoustic_scale
         self._neural: list[NeuralAutomaton] = []
-        forward: list[tuple[Automaton, float]] = [(NgramAutomaton(old[0]), -old[1])]
+        forward: list[tuple[Automaton, float]] = [(NgramAutomaton(old[0], old_reading), -old[1])]
         backward: list[tuple[Automaton, float]] = []
         terms = list(terms)
         num_neural = sum(isinstance(model, LanguageModel) for model, _ in terms)
@@ -264,7 +267,8 @@ def _make_rescorer(settings: LatticeSettings, source: DecodeDir) -> LatticeResco
     ids = {word: number for number, word in enumerate(read_words(words))}
     old = native.open_old_lm(native.find_old_lm(settings.old_lang, settings.old_lm, prefer="fst"), ids)
     if settings.check_old_lm and fusion.old_weight:
-        doubt_old_lm(old, source.archive(settings.job or 1), settings.acwt)
+        other = {"best": "--old-reading backoff", "backoff": "--old-reading best"}[settings.old_reading]
+        doubt_old_lm(old, source.archive(settings.job or 1), settings.acwt, settings.old_reading, other)
     search = SearchSettings(
         acoustic_scale=settings.acwt,
         beam=math.inf if settings.exact else settings.lattice_prune_beam,
@@ -281,6 +285,7 @@ def _make_rescorer(settings: LatticeSettings, source: DecodeDir) -> LatticeResco
         max_ngram_order=settings.max_ngram_order,
         normalize=settings.normalize,
         batch_tokens=settings.batch_tokens,
+        old_reading=settings.old_reading,
     )
 
 

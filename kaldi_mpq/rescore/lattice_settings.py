@@ -29,6 +29,12 @@ class LatticeSettings(ContextSettings):
     old_lm: str = setting(
         "auto", help="old LM: auto (G.fst, else G.carpa), carpa, fst, or a G.fst, G.carpa or ARPA file"
     )
+    old_reading: str = setting(
+        "best",
+        help="how G.fst backs off: best, its cheapest path, as in decoding; backoff, only where a word is missing, "
+        "as in Kaldi's lattice rescoring: for lattices that come from that",
+        choices=("best", "backoff"),
+    )
     max_ngram_order: int = setting(
         4, help="histories that agree in their last words, one fewer than this, share a state; 0 or less: none do"
     )

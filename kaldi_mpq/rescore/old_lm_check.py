@@ -29,19 +29,23 @@ _CHECKED = 50  # lattices that are enough to recognise the language model by
 _BATCH_ARCS = 200_000
 _PATHS = 10
 _ENOUGH = {"fst": 0.95, "carpa": 0.9, "arpa": 0.9}
+_READINGS_APART = 0.02  # where one explains so much more, it is not by chance
 
 
-def explained_by(old: native.OldLm, lattices: native.Lattices, acoustic_scale: float) -> float:
+def explained_by(
+    old: native.OldLm, lattices: native.Lattices, acoustic_scale: float, reading: str = "best"
+) -> float:
     """Return which share of the differences between graph costs the language model explains, at most 1.
 
     Args:
       lattices: some dozens of utterances; those with one path say nothing.
+      reading: of G.fst, see `OldLm.score`.
     Returns:
       NaN where no two paths of an utterance differ in graph cost.
     """
     paths = native.nbest(lattices, _PATHS, acoustic_scale)
     word_offsets, words = paths.words(lattices)
-    word_costs, final_costs = old.score(word_offsets, words)
+    word_costs, final_costs = old.score(word_offsets, words, reading)
     sums = np.concatenate([[0.0], np.cumsum(np.where(np.isfinite(word_costs), word_costs, 0.0))])
     impossible = np.concatenate([[0], np.cumsum(~np.isfinite(word_costs))])
     possible = (np.diff(impossible[word_offsets]) == 0) & np.isfinite(final_costs)
@@ -58,16 +62,30 @@ def explained_by(old: native.OldLm, lattices: native.Lattices, acoustic_scale: f
     return 1.0 - float(((graph - centred(old_costs)) ** 2).sum()) / total if total > 0 else float("nan")
 
 
-def doubt_old_lm(old: native.OldLm, archive: Path, acoustic_scale: float) -> None:
-    """Warn in the log if the first lattices of an archive hold the costs of another language model."""
+def doubt_old_lm(old: native.OldLm, archive: Path, acoustic_scale: float, reading: str, other: str) -> None:
+    """Warn in the log if the first lattices of an archive hold costs of another language model, or of another reading.
+
+    Args:
+      reading: how the costs of a G.fst will be taken out, ``best`` or ``backoff``.
+      other: the option that chooses the other reading.
+    """
     with native.LatticeReader(str(archive)) as reader:
         first = next(iter(reader.batches(max_arcs=_BATCH_ARCS, max_lattices=_CHECKED)), None)
     if first is None:
         return
     usable = np.array([reason is None for reason in native.check(first, 2**31 - 1)])
-    explained = explained_by(old, first.select(np.flatnonzero(usable)), acoustic_scale)
-    if explained < _ENOUGH[old.kind]:
+    usable_ones = first.select(np.flatnonzero(usable))
+    readings = ("best", "backoff") if old.kind == "fst" else ("backoff",)
+    explained = {name: explained_by(old, usable_ones, acoustic_scale, name) for name in readings}
+    most = max(explained.values())
+    if most < _ENOUGH[old.kind]:
         log.warning(
             "WARNING is %s the LM inside the lattices? It explains only %.0f%% of what differs between the graph costs "
-            "of their paths (more than 90%% where it is). Another one: --old-lm", old.path, 100 * explained,
+            "of their paths (more than 90%% where it is). Another one: --old-lm", old.path, 100 * most,
+        )  # fmt: skip
+    elif explained.get(reading, most) < most - _READINGS_APART:
+        log.warning(
+            "WARNING %s backs off in another way inside the lattices: as it is read it explains %.0f%% of what differs "
+            "between the graph costs of their paths, else %.0f%%. The other way: %s",
+            old.path, 100 * explained[reading], 100 * most, other,
         )  # fmt: skip

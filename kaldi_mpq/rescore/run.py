@@ -95,8 +95,10 @@ def _make_rescorer(settings: NbestSettings, source: DecodeDir) -> tuple[NbestRes
     terms = open_terms(fusion, words, choose_device(settings.device), settings.normalize, settings.kernel)
     ids = {word: number for number, word in enumerate(read_words(words))}
     old_lm = native.open_old_lm(native.find_old_lm(settings.old_lang, settings.old_lm, prefer="carpa"), ids)
+    reading = "backoff" if settings.use_phi else "best"
     if settings.check_old_lm and fusion.old_weight:
-        doubt_old_lm(old_lm, source.archive(settings.job or 1), scale)
+        other = f"--use-phi {str(not settings.use_phi).lower()}"
+        doubt_old_lm(old_lm, source.archive(settings.job or 1), scale, reading, other)
     rescorer = NbestRescorer(
         n=settings.n,
         acoustic_scale=scale,
@@ -105,7 +107,7 @@ def _make_rescorer(settings: NbestSettings, source: DecodeDir) -> tuple[NbestRes
         old_lm=old_lm,
         score_terms=_scorer(terms, settings.batch_tokens),
         ops=ops,
-        reading="backoff" if settings.use_phi else "best",
+        reading=reading,
         lattice_beam=settings.lattice_beam,
         keep_ali=settings.keep_ali,
         keep_scores=settings.keep_scores,

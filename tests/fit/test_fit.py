@@ -2,6 +2,7 @@
 """``mpq fit`` end to end on a language that is learned in seconds."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -258,3 +259,19 @@ def test_what_is_good_enough_is_not_trained(float_lm, data, tmp_path):
             assert all(line["dev_perplexity"] > 1.01 * before for line in lines[:-1])
     assert steps[8, 0.01] == [0]
     assert len(steps[8, 0.0]) > 1 and len(steps[1, 0.01]) > 1
+
+
+def test_the_learning_rate_is_the_float_lms(float_lm, data, tmp_path):
+    """Unless one is given; an LM that was not trained here does not say one, and rounding needs none."""
+    trained = read_json(float_lm / "config.json")["made_by"]["settings"]["learning_rate"]
+    fit(float_lm, data, tmp_path / "own", bits=2, learning_rate=0.0, epochs=1)
+    fit(float_lm, data, tmp_path / "given", bits=2, learning_rate=trained, epochs=1)
+    own, given = (load_file(tmp_path / name / "model.safetensors") for name in ("own", "given"))
+    assert all(torch.equal(own[name], given[name]) for name in given)
+    imported = tmp_path / "imported"
+    shutil.copytree(float_lm, imported)
+    config = read_json(imported / "config.json")
+    (imported / "config.json").write_text(json.dumps({**config, "made_by": {"verb": "lm import", "settings": {}}}))
+    with pytest.raises(ConfigError, match=r"learning rate.*--learning-rate"):
+        fit(imported, data, tmp_path / "bad", bits=2, learning_rate=0.0)
+    fit(imported, data, tmp_path / "round", bits=2, learning_rate=0.0, method="round")

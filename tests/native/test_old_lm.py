@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from kaldi_mpq.errors import ConfigError, MissingInputError, OldLmError
@@ -94,6 +94,38 @@ def test_best_reading_is_the_cheapest_of_all_paths(tmp_path_factory, states, lis
         if least < INF:
             # An epsilon arc counts with the word after it, as in `all_paths`.
             assert costs in paths
+
+
+def word_by_word(lm, sentence, reading) -> list[float]:
+    """Return the costs of a sentence's words and end, each read from the state that the one before led to."""
+    row, costs = lm.initial(reading)[None], []
+    for word in [*sentence, -1]:
+        row, cost = lm.advance(row, np.array([word], np.int32), reading)
+        costs.append(float(cost[0]))
+    return costs
+
+
+@settings(max_examples=150, deadline=None)
+@given(states=automata(deterministic=False), lists=texts)
+def test_best_reading_word_by_word_adds_up_to_the_cheapest_path(tmp_path_factory, states, lists):
+    """Whatever follows: costs so far never exceed the cheapest path's, and with the end they are its."""
+    path = tmp_path_factory.getbasetemp() / "steps.fst"
+    path.write_bytes(fst_bytes(states))
+    lm = open_old_lm(path)
+    for sentence, costs in zip(lists, Sentences(lists).costs(lm, "best")):
+        try:
+            assert sum(word_by_word(lm, sentence, "best")) == sum(costs)
+        except OldLmError as error:
+            assert "not a backoff n-gram" in str(error) and "--old-reading backoff" in str(error)
+            reject()
+
+
+@pytest.mark.parametrize(("reading", "costs"), [("best", [0.25, 1.5, 2.0]), ("backoff", [0.25, 5.0, 2.0])])
+def test_a_backoff_bigram_word_by_word(lm_files, reading, costs):
+    """Word 2 after word 1 costs 5, but 1.5 by backing off: what is subtracted depends on the reading."""
+    lm = open_old_lm(lm_files.write_fst(BIGRAM))
+    assert word_by_word(lm, [1, 2], reading) == costs
+    assert word_by_word(lm, [1, 7], reading)[1] == INF
 
 
 @settings(max_examples=150, deadline=None)

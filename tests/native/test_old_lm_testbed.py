@@ -69,6 +69,20 @@ def test_best_reading_is_never_dearer_and_sometimes_cheaper(testbed, fst, words)
     np.testing.assert_array_equal(np.isinf(best), ~finite)
 
 
+def test_best_reading_word_by_word_is_that_of_whole_sentences(testbed, fst, words):
+    """On 200 real references the increments add up to the cheapest paths' costs."""
+    text = read(testbed / "data/eval/text", words)
+    some = [s for s in text.lists if words["<unk>"] not in s][:200]
+    wanted = Sentences(some).totals(fst, "best")
+    rows, total = np.repeat(fst.initial("best")[None], len(some), axis=0), np.zeros(len(some))
+    for step in range(max(map(len, some)) + 1):
+        going = np.array([step <= len(sentence) for sentence in some])
+        word = np.array([[*sentence, -1][step] for sentence in some if step <= len(sentence)], np.int32)
+        rows[going], cost = fst.advance(rows[going], word, "best")
+        total[going] += cost
+    np.testing.assert_allclose(total, wanted, atol=1e-4)
+
+
 def test_kaldi_gives_real_sentences_the_same_costs(testbed, kaldi, fst, words, tmp_path):
     """lattice-lmrescore with the testbed's G.fst on 200 references."""
     text = read(testbed / "data/eval/text", words)

@@ -107,12 +107,15 @@ def test_only_graph_costs_change(small, settings, tmp_path):
             assert new and all(old[path] == pytest.approx(acoustic, abs=1e-3) for path, acoustic in new.items())
 
 
-@pytest.mark.parametrize("normalize", [True, False])
-def test_exact_composition_agrees_with_nbest(small, settings, lang, lm, tmp_path, normalize):
+@pytest.mark.parametrize(("normalize", "use_phi"), [(True, False), (False, False), (True, True)])
+def test_exact_composition_agrees_with_nbest(small, settings, lang, lm, tmp_path, normalize, use_phi):
     """With whole histories, every path costs in the lattice what it costs in the list of all paths."""
-    rescore_lattices(settings(exact=True, max_ngram_order=0, weight=0.75, normalize=normalize))
+    old_reading = "backoff" if use_phi else "best"
+    rescore_lattices(
+        settings(exact=True, max_ngram_order=0, weight=0.75, normalize=normalize, old_reading=old_reading)
+    )
     listed = NbestSettings(in_dir=small, out_dir=tmp_path / "listed", lm=lm, old_lang=lang, n=301, threads=1,
-                           weight=0.75, use_phi=True, normalize=normalize)  # fmt: skip
+                           weight=0.75, use_phi=use_phi, normalize=normalize)  # fmt: skip
     rescore_nbest(listed)
     for lattice, paths in zip(read(tmp_path / "out"), read(tmp_path / "listed")):
         for i in range(len(lattice)):
@@ -129,7 +132,7 @@ def test_density_ratio_and_a_backward_model(small, settings, make_lm, sample, tm
     usual = {"lm": None, "fusion": tmp_path / "fusion.yaml"}
     rescore_lattices(settings(**usual, exact=True, max_ngram_order=0))
     listed = {name: getattr(settings(**usual), name) for name in ("in_dir", "old_lang", "fusion", "threads")}
-    rescore_nbest(NbestSettings(**listed, out_dir=tmp_path / "listed", n=301, use_phi=True))
+    rescore_nbest(NbestSettings(**listed, out_dir=tmp_path / "listed", n=301))
     for lattice, paths in zip(read(tmp_path / "out"), read(tmp_path / "listed")):
         for i in range(len(lattice)):
             wanted = sorted((tuple(w for w in words if w), tids, g) for words, tids, g, _ in readable(paths, i))
@@ -140,7 +143,7 @@ def test_density_ratio_and_a_backward_model(small, settings, make_lm, sample, tm
 
 def test_the_new_lm_in_the_place_of_itself_changes_nothing(small, settings, lang, tmp_path):
     """Old and new LM the same, exact: graph costs stay."""
-    rescore_lattices(settings(lm=lang / "G.fst", exact=True, weight=1.0))
+    rescore_lattices(settings(lm=lang / "G.fst", exact=True, weight=1.0, old_reading="backoff"))
     for before, after in zip(read(small), read(tmp_path / "out")):
         for i in range(len(before)):
             wanted, found = readable(before, i), readable(after, i)
@@ -225,7 +228,7 @@ def test_kaldis_rnnlm_rescoring_path_by_path(normalize, testbed, tmp_path, kaldi
         f"'ark:gunzip -c {source}/lat.1.gz|' ark:{tmp_path}/kaldi.ark"
     )
     settings = LatticeSettings(in_dir=source, out_dir=tmp_path / "out", lm=tmp_path / "lm", old_lang=lang, threads=1,
-                               frontier=1, normalize=normalize)  # fmt: skip
+                               frontier=1, normalize=normalize, old_reading="backoff")  # fmt: skip
     rescore_lattices(settings)
     with native.LatticeReader(f"ark:{tmp_path}/kaldi.ark") as reader:
         theirs = native.Lattices.concat(list(reader.batches()))

@@ -5,9 +5,11 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <cstring>
 
 #include "arpa.h"
 #include "automaton.h"
+#include "cheapest.h"
 #include "const_arpa.h"
 #include "fault.h"
 #include "openfst.h"
@@ -68,8 +70,8 @@ constexpr int32_t kEnd = -1;  // stands for the sentence end where a word is exp
 // A state as a row of integers, at least one.
 int64_t width(const Automaton&) { return 1; }
 int64_t width(const ConstArpa& model) { return std::max<int64_t>(model.order() - 1, 1); }
-void to_row(Automaton::State state, int64_t* row) { *row = state; }
-void to_row(const ConstArpa::State& state, int64_t* row) {
+void to_row(Automaton::State state, int64_t* row, int64_t) { *row = state; }
+void to_row(const ConstArpa::State& state, int64_t* row, int64_t) {
   *row = -1;
   std::copy(state.begin(), state.end(), row);
 }
@@ -83,10 +85,32 @@ void from_row(const ConstArpa& model, const int64_t* row, ConstArpa::State& stat
     if (!model.has_node(node)) throw py::index_error("no such state");
 }
 
+// A place is a number: the state, and the bits of its cost.
+int64_t width(const Cheapest& model) { return model.most_places(); }
+void to_row(const Cheapest::State& state, int64_t* row, int64_t width) {
+  std::fill_n(row, width, -1);
+  for (const Cheapest::Place& place : state) {
+    uint32_t bits;
+    std::memcpy(&bits, &place.behind, sizeof bits);
+    *row++ = static_cast<int64_t>(place.state) << 32 | bits;
+  }
+}
+void from_row(const Cheapest& model, const int64_t* row, Cheapest::State& state) {
+  state.clear();
+  for (int64_t i = 0; i < model.most_places() && row[i] >= 0; ++i) {
+    const uint32_t bits = static_cast<uint32_t>(row[i]);
+    Cheapest::Place place{static_cast<int32_t>(row[i] >> 32), 0.0f};
+    std::memcpy(&place.behind, &bits, sizeof bits);
+    if (place.state >= model.num_states()) throw py::index_error("no such state");
+    state.push_back(place);
+  }
+  if (state.empty()) throw py::index_error("no such state");
+}
+
 template <class Model>
 Rows initial(const Model& model) {
   Rows row(width(model));
-  to_row(model.initial(), row.mutable_data());
+  to_row(model.initial(), row.mutable_data(), width(model));
   return row;
 }
 
@@ -110,7 +134,7 @@ py::tuple advance(const Model& model, const Rows& rows, const Words& words) {
       if (word[i] < kEnd) throw py::value_error("a word id is negative");
       from_row(model, from, state);
       out[i] = word[i] == kEnd ? model.finish_cost(state) : word[i] == 0 ? 0.0 : model.advance(state, word[i]);
-      to_row(state, to);
+      to_row(state, to, k);
     }
   }
   return py::make_tuple(next, cost);
@@ -162,6 +186,11 @@ PYBIND11_MODULE(_ngram, module) {
       .def("initial", &initial<Automaton>)
       .def("advance", &advance<Automaton>, py::arg("rows"), py::arg("words"))
       .def("score", &score_automaton, py::arg("word_offsets"), py::arg("words"), py::arg("best"));
+
+  py::class_<Cheapest>(module, "Cheapest")
+      .def(py::init<const Automaton&>(), py::arg("automaton"), py::keep_alive<1, 2>())
+      .def("initial", &initial<Cheapest>)
+      .def("advance", &advance<Cheapest>, py::arg("rows"), py::arg("words"));
 
   py::class_<ConstArpa>(module, "ConstArpa")
       .def(py::init<const std::string&>(), py::arg("path"), py::call_guard<py::gil_scoped_release>())
