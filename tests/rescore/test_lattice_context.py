@@ -90,7 +90,7 @@ def test_exact_composition_agrees_with_nbest(settings, make_lm, tmp_path, model,
     rescore_lattices(chosen)
     shared = ("in_dir", "lm", "old_lang", "threads", "context", "data", "context_window", "weight")
     listed = NbestSettings(**{name: getattr(chosen, name) for name in shared}, out_dir=tmp_path / "listed",
-                           n=MOST_PATHS, use_phi=True)  # fmt: skip
+                           n=MOST_PATHS)  # fmt: skip
     rescore_nbest(listed)
     ours, theirs = all_lattices(chosen.out_dir), all_lattices(listed.out_dir)
     assert ours.keys == theirs.keys
@@ -180,7 +180,7 @@ def test_several_models_go_on_each_on_its_own(settings, make_lm, sample, tmp_pat
     rescore_lattices(chosen)
     shared = ("in_dir", "fusion", "old_lang", "threads", "context", "data", "context_window")
     rescore_nbest(NbestSettings(**{name: getattr(chosen, name) for name in shared}, out_dir=tmp_path / "listed",
-                                n=MOST_PATHS, use_phi=True))  # fmt: skip
+                                n=MOST_PATHS))  # fmt: skip
     ours, theirs = (native.best_paths(all_lattices(tmp_path / name), 0.1) for name in ("out", "listed"))
     np.testing.assert_allclose(ours.graph, theirs.graph, atol=5e-3)
     np.testing.assert_allclose(ours.acoustic, theirs.acoustic, atol=1e-2)
