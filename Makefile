@@ -29,7 +29,7 @@ check: env         ## ruff, shellcheck, layers of imports, tests that cannot fai
 	.venv/bin/python tests/lint_asserts.py tests
 
 demo: env          ## all stages of the AMI recipe on the sample in tests/data, with tiny models: some minutes
-	bash recipes/ami/run.sh --kaldi-dir tests/data/ami --out build/demo --quick true --max-jobs 0
+	bash recipes/ami/run.sh --kaldi-dir tests/data/ami --out build/demo --quick true --max-jobs 0 --bits "4 2" --rescore "nbest lattice"
 
 mini: env          ## from chat text by way of speech, acoustic model and lattices to the table of recipes/mini
 	bash recipes/mini/run.sh --out build/mini

@@ -17,7 +17,7 @@ stop_stage=7  # last stage
 kaldi_dir=  # the Kaldi recipe directory
 out=  # where data/ and exp/ are written [the recipe's own directory]
 recipe_dir=  # the recipe: conf/, RESULTS.md (run.sh gives it)
-quick=false  # all stages in some minutes: tiny LMs, two widths, part of the text, one job of each set, N 20
+quick=false  # all stages in two or three minutes: tiny LMs, one width, part of the text, one job of each set, N 20
 train_text="data/train/text"  # Kaldi text to train on
 lang="data/lang_tg"  # lang directory of the LM in the lattices
 dev=dev  # set on which acoustic weight and penalty are chosen
@@ -28,9 +28,9 @@ first_pass="n-gram first pass"  # what the table calls the lattices as they are
 order=3  # of the n-gram
 lms=  # configurations in conf/lm [lstm_1a transformer_1a; quick: the tiny ones]
 fit=  # configuration in conf/fit [ste_1a; quick: ste_tiny]
-bits=default  # widths to quantize to; x16: a width for each part of a file 16 times smaller ["8 4 2 1"; quick: "4 2"]
+bits=default  # widths to quantize to; x16: a width for each part of a file 16 times smaller ["8 4 2 1"; quick: 4]
 search=kl_1a  # configuration in conf/search, for x16 and its like
-rescore=  # how, a list: nbest (N paths), nbest20 (or any number), lattice [nbest20 nbest lattice; quick: nbest lattice]
+rescore=  # how, a list: nbest (N paths), nbest20 (or any number), lattice [nbest20 nbest lattice; quick: nbest]
 N=  # paths per lattice [100; quick: 20]
 weight=0.5  # of the new LM against the old one
 score_mode=text  # text, or stm (with glm where there is one)
@@ -65,9 +65,9 @@ out=$(absolute "$out")
 if [ "$quick" = true ] && [ "$write_results" = true ]; then fail "results of --quick true are not worth writing"; fi
 lms=${lms:-$(unless_quick "lstm_1a transformer_1a" "lstm_tiny transformer_tiny")}
 fit=${fit:-$(unless_quick ste_1a ste_tiny)}
-if [ "$bits" = default ]; then bits=$(unless_quick "8 4 2 1" "4 2"); fi
+if [ "$bits" = default ]; then bits=$(unless_quick "8 4 2 1" 4); fi
 N=${N:-$(unless_quick 100 20)}
-rescore=${rescore:-$(unless_quick "nbest20 nbest lattice" "nbest lattice")}
+rescore=${rescore:-$(unless_quick "nbest20 nbest lattice" nbest)}
 max_train=${max_train:-$(unless_quick 0 1000)}
 max_jobs=${max_jobs:-$(unless_quick 0 1)}
 nj=${nj:-$(nproc 2> /dev/null || echo 1)}
