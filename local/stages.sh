@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC2154
-# Sourced: `conf lm/lstm_1a` prints a recipe's YAML file of that name; `in_stage N what` says whether stage N lies between $stage and $stop_stage, and on stderr what begins and how
-# long the stage before took; `stages_end` says it of the last one.
+# Sourced: `in_stage N what` says whether stage N lies between $stage and $stop_stage, and on stderr what begins and how
+# long the stage before took; `stages_end` says it of the last one. `conf lm/lstm_1a` prints a recipe's YAML file of that
+# name.
 
 say() { echo "$(date +%H:%M:%S) $*" >&2; }
 fail() { echo "run.sh: $*" >&2; exit 1; }

@@ -104,13 +104,7 @@ def fit_model(
                            warmup_steps=0, clip=0.0)  # fmt: skip
     torch.manual_seed(settings.seed)
     train, dev = (Corpus.load(settings.data / f"{name}.ids") for name in ("train", "dev"))
-    enough = 0.0
-    if settings.enough:
-        here = choose_device(settings.device)
-        enough = (1 + settings.enough) * perplexity(model.to(here), dev, context=settings.context).value
-        log.info("float dev perplexity %.2f: %.2f is good enough", enough / (1 + settings.enough), enough)
-        model.cpu()
-    Trainer(objective, settings, train, dev, settings.out).run(made_with, enough)
+    Trainer(objective, settings, train, dev, settings.out).run(made_with, _good_enough(model, dev, settings))
     objective.cpu()
     return objective.tensors(), objective.quantized()
 
@@ -155,6 +149,17 @@ def _with_learning_rate(settings: FitSettings) -> FitSettings:
         hint = "--learning-rate 0.001, for instance"
         raise ConfigError("the float LM does not say what learning rate it was trained with", where=config, hint=hint)
     return replace(settings, learning_rate=rate)
+
+
+def _good_enough(model: LanguageModel, dev: Corpus, settings: FitSettings) -> float:
+    """Return the dev perplexity at which training stops, from that of the float LM; 0 where the settings name none."""
+    if not settings.enough:
+        return 0.0
+    float_lm = _copy(model, activation_bits=0).to(choose_device(settings.device))
+    before = perplexity(float_lm, dev, context=settings.context).value
+    enough = (1 + settings.enough) * before
+    log.info("float dev perplexity %.2f: %.2f is good enough", before, enough)
+    return enough
 
 
 def _start(

@@ -258,6 +258,7 @@ def test_what_is_good_enough_is_not_trained(float_lm, data, tmp_path):
         if enough:
             assert all(line["dev_perplexity"] > 1.01 * before for line in lines[:-1])
     assert steps[8, 0.01] == [0]
+    assert not (tmp_path / "8_0.01" / "checkpoint.pt").exists()
     assert len(steps[8, 0.0]) > 1 and len(steps[1, 0.01]) > 1
 
 
