@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # Everything works in a fresh clone: what it needs is installed first (local/env/make_env.sh), and a second call starts at once.
-.PHONY: help env env-current test test-current check demo mini bench results clean
+.PHONY: help env env-current test test-current check demo sample bench results clean
 
 PYTEST_ARGS ?=
+# Options of recipes/mini/run.sh, as in make demo DEMO_ARGS="--lm transformer".
+DEMO_ARGS ?=
 # The lattices that are rescored for speed: the developers' dev set where it is, else the sample.
 BENCH_DECODE ?= $(firstword $(wildcard ../shared/testbed/ami/exp/chain/tdnn/decode_dev_tg) tests/data/ami/exp/chain/tdnn/decode_dev_tg)
 SHELL_FILES = .ci/run $(shell find local recipes benchmarks -name '*.sh' | sort)
@@ -28,11 +30,11 @@ check: env         ## ruff, shellcheck, layers of imports, tests that cannot fai
 	.venv/bin/lint-imports --no-logo
 	.venv/bin/python tests/lint_asserts.py tests
 
-demo: env          ## all stages of the AMI recipe on the sample in tests/data, with tiny models: some minutes
-	bash recipes/ami/run.sh --kaldi-dir tests/data/ami --out build/demo --quick true --max-jobs 0 --bits "4 2" --rescore "nbest lattice"
+demo: env          ## recipes/mini, from chat text by way of speech, acoustic model and lattices to the table: ten minutes
+	bash recipes/mini/run.sh --out build/demo $(DEMO_ARGS)
 
-mini: env          ## from chat text by way of speech, acoustic model and lattices to the table of recipes/mini
-	bash recipes/mini/run.sh --out build/mini
+sample: env        ## all stages of the AMI recipe on the 60 real utterances in tests/data, with tiny models: two minutes
+	bash recipes/ami/run.sh --kaldi-dir tests/data/ami --out build/sample --quick true --max-jobs 0 --bits "4 2" --rescore "nbest lattice"
 
 bench: env         ## speed of reading, rescoring and training beside their peers, in the same run
 	.venv/bin/python benchmarks/lattice_io.py --archive $(lastword $(sort $(wildcard $(BENCH_DECODE)/lat.*.gz)))
