@@ -34,7 +34,7 @@ tag() { # method
   if [ "$max_jobs" != 0 ]; then jobs=_jobs$max_jobs; fi
   case "$1" in
     first_pass) echo "$jobs" ;;
-    lattice) echo "_lattice_w$weight$jobs" ;;
+    lattice*) echo "_$1_w$weight$jobs" ;;
     *) echo "_n$(paths_of "$1")_w$weight$jobs" ;;
   esac
 }
@@ -42,10 +42,10 @@ paths_of() { if [ "$1" = nbest ]; then echo "$N"; else echo "${1#nbest}"; fi; }
 label() { # LM, width, method: what the table calls it; the method is said where it is not nbest alone
   local shown=$1
   if is_ratio "$2"; then shown+=" 1/${2#x}"; elif [ "$2" != float ]; then shown+=" $2 bit"; fi
-  case "$rescore $3" in
-    "nbest nbest") ;;
-    *" lattice") shown+=" lattice" ;;
-    *) shown+=" $(paths_of "$3")-best" ;;
+  case "$3" in
+    lattice) shown+=" lattice" ;;
+    lattice*) shown+=" ${3#lattice}-gram lattice" ;;
+    *) if [ "$rescore" != nbest ]; then shown+=" $(paths_of "$3")-best"; fi ;;
   esac
   echo "$shown"
 }
@@ -101,7 +101,7 @@ old_lm_file() { if [ -e "$lang_dir/G.carpa" ]; then echo "$lang_dir/G.carpa"; el
 check_inputs() {
   local missing=() path set n
   for n in $rescore; do
-    [[ $n =~ ^(lattice|nbest([1-9][0-9]*)?)$ ]] || fail "--rescore is a list of nbest, nbest20 and lattice, not $n"
+    [[ $n =~ ^(lattice|nbest)([1-9][0-9]*)?$ ]] || fail "--rescore is a list of nbest, nbest20, lattice and lattice6, not $n"
   done
   for path in "$(text_of train)" "$words" "$(old_lm_file)"; do [ -e "$path" ] || missing+=("$path"); done
   for path in $lms; do [ -e "$(conf "lm/$path")" ] || missing+=("$(conf "lm/$path")"); done
@@ -192,7 +192,8 @@ rescore_set() { # set, system, method, directory to write
   local model options=(--cmd "$cmd" --threads "$threads" --device "$device" --skip-scoring true)
   options+=(--old-lm "$(old_lm_file)")
   model=$(model "$2")
-  if [ "$3" = lattice ]; then
+  if [[ $3 == lattice* ]]; then
+    if [ "$3" != lattice ]; then options+=(--max-ngram-order "${3#lattice}"); fi
     "$here/lmrescore_pruned.sh" "${options[@]}" --weight "$weight" \
       "$lang_dir" "$model" "$(data_of "$1")" "$(decode_of "$1")" "$4"
   else

@@ -170,7 +170,18 @@ def test_methods_stand_side_by_side_in_the_table(recipe):
     assert tested == ["3-gram first pass", "lstm_1a lattice"]  # p against the first pass, and against the float LM
 
 
-@pytest.mark.parametrize("method", ["lattices", "nbest0", "20"])
+def test_lattices_with_longer_histories(recipe):
+    """lattice6 merges histories as 6-grams do, and has directories and a row of its own."""
+    done, calls = recipe("--lms", "lstm_1a", "--bits", "", "--rescore", "lattice lattice6")
+    assert done.returncode == 0, done.stderr
+    lattice = [words for words in calls if words[:2] == ["rescore", "lattice"]]
+    orders = {words[-1].rpartition("_1a_")[2]: words[words.index("--max-ngram-order") + 1] for words in lattice}
+    assert orders == {"lattice_w0.5": "4", "lattice6_w0.5": "6"}
+    rows = [row.partition("=")[0] for row in calls[-1] if "=exp/" in row]
+    assert rows == ["3-gram first pass", "lstm_1a lattice", "lstm_1a 6-gram lattice"]
+
+
+@pytest.mark.parametrize("method", ["lattices", "nbest0", "20", "lattice0"])
 def test_a_method_that_there_is_not_is_refused(recipe, method):
     """Before anything runs."""
     done, calls = recipe("--rescore", f"nbest {method}")
