@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 import sys
 import typing
 from collections.abc import Sequence
@@ -23,11 +24,10 @@ __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0, or 2 after bad input, or 130 after Ctrl-C."""
+    """Run one command and return its exit code: 0, or 2 after bad input, 130 after Ctrl-C, 141 after `| head`."""
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help"):
-        print(_overview())
-        return 0 if words else 2
+        return _tell(_overview()) or (0 if words else 2)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="LOG (mpq:%(module)s) %(message)s")
     try:
         return _run(words)
@@ -45,17 +45,23 @@ def _run(words: list[str]) -> int:
     if command is None:
         below = [known for known in COMMANDS if known.split()[0] == words[0]]
         if below and (len(words) == 1 or words[1] in ("-h", "--help")):
-            print("\n".join(_line(known) for known in below))
-            return 0
+            return _tell("\n".join(_line(known) for known in below))
         raise ConfigError(f"unknown command {' '.join(words[:2])!r}", hint=nearest(" ".join(words[:2]), COMMANDS))
     settings_class = command.settings_class()
     values = parse(settings_class, words[len(name.split()) :])
     if values is None:
-        print(_help(name, settings_class))
-        return 0
+        return _tell(_help(name, settings_class))
     result = command.run(build(settings_class, values))
-    if result:
-        print(result)
+    return _tell(result) if result else 0
+
+
+def _tell(text: str) -> int:
+    """Print a result; return 0, or 141, as a shell calls it, when whoever read it (``| head``) has gone."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it ends
+        return 141
     return 0
 
 

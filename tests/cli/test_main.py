@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -33,6 +34,17 @@ def test_both_spellings_of_an_option_mean_the_same():
     """--old-lm X, --old_lm X, --old-lm=X and --old_lm=X are one option."""
     spellings = [["--old-lm", "fst"], ["--old_lm", "fst"], ["--old-lm=fst"], ["--old_lm=fst"]]
     assert {settings_of(*words, "dir") for words in spellings} == {FakeSettings(out=Path("dir"), old_lm="fst")}
+
+
+def test_a_reader_that_leaves_is_no_failure_to_report():
+    """``mpq ... | head`` ends with the status of a closed pipe and without a traceback."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "kaldi_mpq.cli", "--help"], stdout=writer, stderr=subprocess.PIPE, check=False
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
 
 
 def test_options_may_stand_behind_arguments():
