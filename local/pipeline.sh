@@ -70,7 +70,7 @@ N=${N:-$(unless_quick 100 20)}
 rescore=${rescore:-$(unless_quick "nbest20 nbest lattice" nbest)}
 max_train=${max_train:-$(unless_quick 0 1000)}
 max_jobs=${max_jobs:-$(unless_quick 0 1)}
-nj=${nj:-$(nproc 2> /dev/null || echo 1)}
+nj=${nj:-$(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc 2> /dev/null || echo 1)}
 cmd=${cmd:-$here/run_jobs.sh --max-jobs-run $nj}
 # shellcheck source=local/fresh.sh
 . "$here/fresh.sh"

@@ -86,7 +86,8 @@ if [ "$max_jobs" = 0 ]; then
     max_jobs=$(nvidia-smi -L 2> /dev/null | grep -c '^GPU' || true)
     if [ "$max_jobs" = 0 ]; then max_jobs=1; fi
   else
-    max_jobs=$(nproc 2> /dev/null || echo 1)
+    # nproc would say what OMP_NUM_THREADS says.
+    max_jobs=$(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc 2> /dev/null || echo 1)
     if [ $((jobs * 10)) -lt $((max_jobs * 14)) ]; then max_jobs=$jobs; fi
   fi
 fi

@@ -32,7 +32,7 @@ def path_without_espeak(tmp_path: Path) -> str:
     """Return a PATH with the programs of the shell, but without espeak-ng."""
     programs = tmp_path / "bin"
     programs.mkdir()
-    for name in ("bash", "dirname", "sed", "awk", "grep", "cat", "date", "mkdir", "id", "nproc"):
+    for name in ("bash", "dirname", "sed", "awk", "grep", "cat", "date", "mkdir", "id", "nproc", "env"):
         for folder in ("/usr/bin", "/bin"):
             if Path(folder, name).exists():
                 (programs / name).symlink_to(Path(folder, name))

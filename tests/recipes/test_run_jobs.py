@@ -169,6 +169,14 @@ def test_a_program_cannot_read_the_callers_input(run, tmp_path):
     assert read_log(tmp_path / "x.log")["output"] == "end\n"
 
 
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is one processor")
+def test_threads_of_a_job_are_not_the_number_of_jobs(run):
+    """Two jobs run at a time though each may have one thread: nproc counts what OMP_NUM_THREADS says."""
+    until = "until [ -e began.1 -a -e began.2 ]; do sleep 0.02; done"
+    job = ["touch", "began.JOB", "&&", "timeout", "20", "bash", "-c", until]
+    assert run("JOB=1:2", "x.JOB.log", *job, OMP_NUM_THREADS="1").returncode == 0
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_an_interruption_ends_the_jobs(tmp_path, how):
     """Nothing goes on in the background after Ctrl-C."""

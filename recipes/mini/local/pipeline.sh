@@ -61,7 +61,7 @@ if [ "$small" = true ]; then test=12 vocabulary=1000 am_train=200; fi
 lm_utterances=${lm_utterances:-$(of_size 2000 40000 0)}
 bits=${bits:-$(of_size x16 x16 "8 4 2 1 x16")}
 N=${N:-$(of_size 10 50 100)}
-nj=${nj:-$(nproc 2> /dev/null || echo 1)}
+nj=${nj:-$(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc 2> /dev/null || echo 1)}
 mkdir -p "${out:=$recipe_dir}"
 out=$(cd "$out" && pwd)
 # shellcheck source=local/find_mpq.sh
