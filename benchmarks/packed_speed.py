@@ -173,7 +173,7 @@ def parse() -> argparse.Namespace:
     """Return the options."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--decode", type=Path, default=SAMPLE, help="Kaldi decode directory, for --lm")
-    parser.add_argument("--lm", type=Path, nargs="*", default=[], help="packed LSTM LMs")
+    parser.add_argument("--lm", type=Path, nargs="*", default=[], help="packed LMs")
     parser.add_argument("--n", type=int, default=100, help="paths per lattice")
     parser.add_argument("--every", type=int, default=3, help="take every so-manieth utterance")
     parser.add_argument("--rows", type=int, nargs="*", default=[1, 32, 256], help="rows of the products")

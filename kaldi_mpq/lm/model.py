@@ -128,6 +128,22 @@ class LanguageModel(nn.Module):
           (N, E) hidden vectors and the N new states.
         """
 
+    def advance_levels(self, state: Any, levels: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+        """Feed the words of trees, level by level; nothing is kept but what comes of it.
+
+        Args:
+          state: states of M histories.
+          levels: of each, at least one, the (N,) parents, in the level above it (in ``state`` for the first), and the
+            (N,) words, as `advance` takes them.
+        Returns:
+          (all N, E) hidden vectors of all levels, one below the other.
+        """
+        hidden = []
+        for parents, words in levels:
+            found, state = self.advance(state, parents, words)
+            hidden.append(found)
+        return torch.cat(hidden)
+
     def logits(self, hidden: Tensor) -> Tensor:
         """Return (..., V) unnormalised log-probabilities of the next word."""
         return functional.linear(hidden, self.output_weight, self.output.bias)

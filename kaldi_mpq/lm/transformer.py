@@ -10,6 +10,7 @@ error linear units (GELUs)", 2016.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -159,6 +160,11 @@ class TransformerLm(LanguageModel):
         keys, values = (functional.pad(old, (0, 0, 0, n)) for old in (state.keys, state.values))
         return self.step(keys, values, rows, words), TransformerState(keys, values, rows)
 
+    def advance_levels(self, state: TransformerState, levels: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+        """See LanguageModel.advance_levels; keys and values of all levels are in one arena, which is never copied."""
+        keys, values, rows = self._room_for_levels(state, levels)
+        return torch.cat([self.step(keys, values, own, words) for own, (_, words) in zip(rows, levels, strict=True)])
+
     def after(self, words: Tensor, lengths: Tensor) -> TransformerState:
         """Return the state of N histories that are known whole, as feeding them word by word would leave it.
 
@@ -178,9 +184,7 @@ class TransformerLm(LanguageModel):
             keys.append(offered[0].flatten(0, 1))
             values.append(offered[1].flatten(0, 1))
             x = block(x, mask)
-        place = where - t + lengths[:, None]  # all end in the last column
-        rows = torch.where(place >= 0, place + t * torch.arange(n, device=words.device)[:, None], -1)
-        return TransformerState(torch.stack(keys), torch.stack(values), rows)
+        return TransformerState(torch.stack(keys), torch.stack(values), self._rows_after(lengths, t))
 
     def step(self, keys: Tensor, values: Tensor, rows: Tensor, words: Tensor) -> Tensor:
         """Feed one word to each of N histories, and put its keys and values into their row.
@@ -202,6 +206,28 @@ class TransformerLm(LanguageModel):
             keys[k, own], values[k, own] = block.keys_and_values(x)
             x = block.step(x, keys[k][read], values[k][read], mask)
         return self.norm(x)
+
+    def _room_for_levels(
+        self, state: TransformerState, levels: Sequence[tuple[Tensor, Tensor]]
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Return keys and values, (L, R, E), with rows for all levels behind the state's, and each level's rows."""
+        first, seen = state.keys.shape[1], state.rows
+        more = sum(len(words) for _, words in levels)
+        keys, values = (old.new_empty(len(old), first + more, old.shape[2]) for old in (state.keys, state.values))
+        keys[:, :first], values[:, :first] = state.keys, state.values
+        rows = []
+        for parents, words in levels:
+            own = torch.arange(first, first + len(words), device=words.device)
+            seen = torch.cat([seen[parents], own[:, None]], dim=1)
+            rows.append(seen)
+            first += len(words)
+        return keys, values, rows
+
+    @staticmethod
+    def _rows_after(lengths: Tensor, t: int) -> Tensor:
+        """Return the (N, T) rows of histories whose words fill an arena from rows 0, T, 2 T, ... on."""
+        place = torch.arange(t, device=lengths.device) - t + lengths[:, None]  # all end in the last column
+        return torch.where(place >= 0, place + t * torch.arange(len(lengths), device=lengths.device)[:, None], -1)
 
     def _causal(self, t: int) -> Tensor:
         """Return (T, T), -inf where a position may not look."""

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Products with weights of 1, 2, 4 and 8 bits that stay packed in memory, in C++: matrix, output layer, LSTM step.
+"""Products with weights of 1, 2, 4 and 8 bits that stay packed in memory, in C++: matrix, output layer,
+steps of LSTMs and Transformers.
 
 Weights are laid out once, when a matrix is filled, and unpacked a few rows at a time while they are multiplied. Integer
 sums are the same to the last bit on every processor; nothing depends on the number of threads. Every call that computes
@@ -22,10 +23,15 @@ from kaldi_mpq.errors import ConfigError, MpqError, NumericalError
 
 __all__ = [
     "KERNELS_VARIABLE",
+    "BlockWeights",
     "LayerWeights",
+    "Linear",
     "Lstm",
     "Matrix",
+    "Norm",
     "OutputLayer",
+    "Transformer",
+    "gelu",
     "has_fast_kernels",
     "kernel_names",
 ]
@@ -193,6 +199,74 @@ class Lstm:
           ConfigError: shapes that do not fit, no such row or word.
         """
         return _called(self._native.advance, hidden, cell, parents, words, threads=threads)
+
+
+Linear = tuple[Matrix, Floats]  # (R, C) weights and (R,) bias
+Norm = tuple[Floats, Floats]  # (E,) scales and shifts of a layer norm
+
+
+@dataclass(frozen=True)
+class BlockWeights:
+    """A block of a Transformer, in the order in which it is computed.
+
+    Args:
+      project: (3 E, E): queries, keys, values one under another.
+      out: (E, E), of what attention gives.
+      up, down: (H, E) and (E, H), with GELU between them.
+      first, second: norms of attention and of what follows.
+    """
+
+    project: Linear
+    out: Linear
+    up: Linear
+    down: Linear
+    first: Norm
+    second: Norm
+
+
+class Transformer:
+    """Steps of many histories of a Transformer language model.
+
+    Args:
+      embedding: (V, E).
+      scale: of embeddings.
+      blocks: at least one, all of one H.
+      last: the norm above the blocks of a model whose blocks begin with their norms; None: they end with them.
+      heads: a divisor of E.
+    Raises:
+      ConfigError: parts that do not fit each other.
+    """
+
+    def __init__(
+        self, embedding: Matrix, scale: float, blocks: Sequence[BlockWeights], last: Norm | None, heads: int
+    ) -> None:
+        parts = [
+            (*((m.native, bias) for m, bias in (b.project, b.out, b.up, b.down)), b.first, b.second) for b in blocks
+        ]
+        self._native = _called(native._packed.Transformer, embedding.native, scale, parts, last, heads)
+
+    def step(
+        self, keys: Floats, values: Floats, rows: Numbers, words: Numbers, positions: Floats, threads: int = 1
+    ) -> Floats:
+        """Feed one word to each of N histories; a history may see the row that another one of the call writes.
+
+        Args:
+          keys, values: (layers, R, E), written to where they are.
+          rows: (N, T) rows of each history's words in order, then the row that is to be written, of which no two are
+            the same; -1 in front of histories shorter than T.
+          words: (N,) word ids.
+          positions: (T or more, E), added to embeddings.
+        Returns:
+          (N, E) vectors for the output layer.
+        Raises:
+          ConfigError: shapes or types that do not fit, no such row or word, a row that is written twice.
+        """
+        return _called(self._native.step, keys, values, rows, words, positions, threads=threads)
+
+
+def gelu(x: Floats, kernels: str) -> Floats:
+    """Return (N,) x Phi(x), as the layers of that kernel set compute it."""
+    return native._packed.gelu(x, kernels)
 
 
 def _check_finite(what: str, array: np.ndarray) -> None:

@@ -15,7 +15,7 @@ from kaldi_mpq.lm.checkpoint import load_lm
 from kaldi_mpq.lm.model import LanguageModel
 from kaldi_mpq.native import packed
 from kaldi_mpq.pack.format import read_file
-from kaldi_mpq.pack.packed_load import has_packed_kernels, load_packed_lstm
+from kaldi_mpq.pack.packed_load import has_packed_kernels, load_packed_weights
 from kaldi_mpq.pack.read import load_packed
 
 __all__ = ["open_lm", "words_of"]
@@ -45,11 +45,11 @@ def open_lm(path: str | Path, kernel: str = "torch") -> LanguageModel:
         return load_packed(path)
     if has_packed_kernels(path) and (kernel != "auto" or packed.has_fast_kernels()):
         log.info("%s is computed with its weights packed, %d-bit activations", path, _ACTIVATION_BITS[kernel])
-        return load_packed_lstm(path, _ACTIVATION_BITS[kernel])
+        return load_packed_weights(path, _ACTIVATION_BITS[kernel])
     if kernel != "auto":
-        raise ConfigError(f"no kernels for {path} as it is packed", expected="an LSTM with parts of 8 bits or less",
+        raise ConfigError(f"no kernels for {path} as it is packed", expected="parts of 8 bits or less",
                           hint="--kernel auto unpacks it")  # fmt: skip
-    log.info("%s is unpacked to float32: packed kernels are for LSTMs with parts of 8 bits or less, and AVX2", path)
+    log.info("%s is unpacked to float32: packed kernels are for models with parts of 8 bits or less, and AVX2", path)
     return load_packed(path)
 
 

@@ -7,15 +7,17 @@ They are what the kernels are tested against, and compute packed models on GPUs 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from kaldi_mpq.quant.grid import largest_code
 
-__all__ = ["PackedMatrix", "PackedUnit", "from_arrays", "lstm_cell", "seen"]
+__all__ = ["PackedBlock", "PackedMatrix", "PackedUnit", "from_arrays", "lstm_cell", "seen"]
 
 
 class PackedUnit(nn.Module):
@@ -105,6 +107,56 @@ def lstm_cell(gates: Tensor, cell: Tensor, peephole: Tensor | None = None) -> tu
     on_i, on_f, on_o = (0.0, 0.0, 0.0) if peephole is None else peephole.chunk(3)
     new = torch.sigmoid(f + on_f * cell) * cell + torch.sigmoid(i + on_i * cell) * torch.tanh(g)
     return torch.sigmoid(o + on_o * new) * torch.tanh(new), new
+
+
+class PackedBlock(nn.Module):
+    """A block of a Transformer.
+
+    Args:
+      linears: matrices and biases, as in `native.packed.BlockWeights`: project, out, up, down.
+      norms: scales and shifts of its two layer norms.
+      pre: whether norms come before what they are for, or after its sum with the input.
+    """
+
+    def __init__(
+        self,
+        linears: Sequence[tuple[PackedMatrix, Tensor]],
+        norms: Sequence[tuple[Tensor, Tensor]],
+        *,
+        heads: int,
+        pre: bool,
+    ) -> None:
+        super().__init__()
+        self.matrices = nn.ModuleList(matrix for matrix, _ in linears)
+        self.heads, self.pre = heads, pre
+        for k, (_, bias) in enumerate(linears):
+            self.register_buffer(f"bias{k}", bias)
+        for k, (scale, shift) in enumerate(norms):
+            self.register_buffer(f"scale{k}", scale)
+            self.register_buffer(f"shift{k}", shift)
+
+    def forward(self, x: Tensor, keys: Tensor, values: Tensor, rows: Tensor) -> Tensor:
+        """Return (N, E); the arguments are one layer's of `native.packed.Transformer.step`."""
+        query, key, value = self._linear(0, self._norm(0, x) if self.pre else x).chunk(3, dim=1)
+        keys[rows[:, -1]], values[rows[:, -1]] = key, value
+        seen = [own[own >= 0] for own in rows]
+        mixed = torch.stack([self._attend(q, keys[own], values[own]) for q, own in zip(query, seen, strict=True)])
+        x = x + self._linear(1, mixed)
+        x = x if self.pre else self._norm(0, x)
+        x = x + self._linear(3, functional.gelu(self._linear(2, self._norm(1, x) if self.pre else x)))
+        return x if self.pre else self._norm(1, x)
+
+    def _attend(self, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """Return (E,) of a query and the (T, E) keys and values that it sees."""
+        q, k, v = (part.unflatten(-1, (self.heads, -1)).to(torch.float64) for part in (query, keys, values))
+        weights = torch.softmax(torch.einsum("hd,thd->ht", q, k) / math.sqrt(q.shape[1]), dim=1)
+        return torch.einsum("ht,thd->hd", weights, v).flatten().to(torch.float32)
+
+    def _linear(self, k: int, x: Tensor) -> Tensor:
+        return self.matrices[k](x) + getattr(self, f"bias{k}")
+
+    def _norm(self, k: int, x: Tensor) -> Tensor:
+        return functional.layer_norm(x, x.shape[-1:], getattr(self, f"scale{k}"), getattr(self, f"shift{k}"))
 
 
 def from_arrays(bits: int, columns: int, data: np.ndarray, scales: np.ndarray | None = None) -> PackedUnit:

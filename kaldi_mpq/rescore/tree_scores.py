@@ -78,24 +78,21 @@ def _score_tree(
 
     The tree's roots start from ``start[first]``, ``start[first + 1]``, ...; or from nothing.
 
-    States advance level by level; the output layer then sees the hidden vectors of all nodes at once, because products
-    of large matrices are the fast ones.
+    All levels are one call of the model, and all nodes one of the output layer, because products of large matrices are
+    the fast ones.
     """
     device = model.output.bias.device
     roots = torch.arange(tree.num_nodes - sum(len(level.words) for level in tree.levels), device=device)
     before, rows = (model.start(1), roots) if start is None else (start, roots + first)
-    hidden, state = model.advance(before, rows, torch.full_like(roots, model.config.bos))
-    hiddens, parents, words = [hidden], [], []
-    above = 0
-    for level in tree.levels:
-        words.append(torch.from_numpy(level.words).to(device))
-        hidden, state = model.advance(state, torch.from_numpy(level.parents).to(device), words[-1])
-        hiddens.append(hidden)
-        parents.append(torch.from_numpy(level.parents + above).to(device))
-        above = level.first
+    below = [(torch.from_numpy(level.parents).to(device), torch.from_numpy(level.words).to(device))
+             for level in tree.levels]  # fmt: skip
+    hidden = model.advance_levels(before, [(rows, torch.full_like(roots, model.config.bos)), *below])
+    above = [0, *(level.first for level in tree.levels[:-1])]
+    parents = [level_parents + base for (level_parents, _), base in zip(below, above[: len(below)], strict=True)]
+    words = [level_words for _, level_words in below]
     ends = torch.from_numpy(np.unique(tree.end_node)).to(device)
     rows, asked = torch.cat([*parents, ends]), torch.cat([*words, torch.full_like(ends, model.config.eos)])
-    costs = -normalizer.logps(torch.cat(hiddens), rows, asked).double().cpu().numpy()
+    costs = -normalizer.logps(hidden, rows, asked).double().cpu().numpy()
     edges = tree.num_nodes - len(roots)
     stop = np.full(tree.num_nodes, np.inf)
     stop[ends.cpu().numpy()] = costs[edges:]

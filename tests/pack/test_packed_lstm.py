@@ -7,32 +7,25 @@ import numpy as np
 import pytest
 import torch
 
-from kaldi_mpq.artefact import sha256_of
 from kaldi_mpq.errors import ConfigError, ModelFileError, NumericalError
 from kaldi_mpq.lm.arena import make_arena
 from kaldi_mpq.lm.carried import carried
-from kaldi_mpq.lm.checkpoint import load_weights
 from kaldi_mpq.lm.lstm import LstmState
-from kaldi_mpq.lm.model import ModelConfig, build
 from kaldi_mpq.lm.normalizer import make_normalizer
 from kaldi_mpq.native.packed import has_fast_kernels
 from kaldi_mpq.pack.format import read_file, write_file
 from kaldi_mpq.pack.load import open_lm
-from kaldi_mpq.pack.packed_load import has_packed_kernels, load_packed_lstm
+from kaldi_mpq.pack.packed_load import has_packed_kernels, load_packed_weights
 from kaldi_mpq.pack.packed_lstm import PackedLstm
 from kaldi_mpq.pack.read import load_packed
-from kaldi_mpq.pack.units import matching_units
-from kaldi_mpq.pack.write import write_packed
-from kaldi_mpq.precision import PrecisionMap
 from kaldi_mpq.quant.granularity import Granularity
-from kaldi_mpq.quant.quantized import quantize_units, tensors_on_grid
 from kaldi_mpq.rescore.automata import NeuralAutomaton
 from kaldi_mpq.rescore.fusion import Fusion
 from kaldi_mpq.rescore.terms import open_terms
 from kaldi_mpq.rescore.tree_scores import score_hypotheses
+from tests.pack.random_models import sentences, write_random
 
-BASE = {"model": "lstm", "vocab_size": 33, "bos": 1, "eos": 2, "unk": 3, "layers": 2}
-BASE |= {"embedding_dim": 24, "hidden_dim": 24}
+BASE = {"model": "lstm", "layers": 2, "embedding_dim": 24, "hidden_dim": 24}
 KINDS = {
     "tied": {},
     "projected": {"hidden_dim": 37, "projected": True, "layers": 1},
@@ -48,33 +41,9 @@ def make_file(tmp_path):
     """Return a function (kind, bits of units in turn, granularity, split) -> a packed file of random weights."""
 
     def make(kind="tied", bits=WIDTHS, granularity=None, split="gate"):
-        torch.manual_seed(1)
-        model = build(ModelConfig.from_dict({**BASE, **KINDS[kind]}))
-        with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                if parameter.dim() == 2:
-                    parameter.mul_(4.0)  # so that words differ in probability
-                elif not name.endswith("clip"):
-                    parameter.uniform_(-0.5, 0.5)
-        names = [unit.name for unit in model.units(split)]
-        precision = PrecisionMap({name: bits[i % len(bits)] for i, name in enumerate(names)})
-        units = matching_units(model, precision)
-        quantized = quantize_units(model.state_dict(), units, precision, granularity or Granularity())
-        load_weights(model, tensors_on_grid(model.state_dict(), units, precision, quantized), where="test")
-        path, words = tmp_path / f"{kind}.mpq", tmp_path / "words.txt"
-        symbols = ["<eps>", "<s>", "</s>", *map(str, range(30))]
-        words.write_text("".join(f"{word} {i}\n" for i, word in enumerate(symbols)))
-        write_packed(path, model, precision, quantized, sha256_of(words), {"verb": "test"})
-        return path
+        return write_random(tmp_path / f"{kind}.mpq", {**BASE, **KINDS[kind]}, bits, granularity, split)
 
     return make
-
-
-def sentences() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the hypotheses of three lattices, one of them empty, one without words."""
-    rng = np.random.default_rng(0)
-    lengths = np.array([0, *rng.integers(1, 7, 40)])
-    return np.array([0, 20, 20, 41]), np.r_[0, np.cumsum(lengths)], rng.integers(3, 33, lengths.sum())
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -83,7 +52,7 @@ def test_scores_are_those_of_the_unpacked_model(make_file, kind, activation_bits
     """Every word and sentence end, by the prefix tree: within rounding with float activations, else within 1e-3."""
     path = make_file(kind)
     expected = score_hypotheses(load_packed(path), *sentences(), 8192)
-    found = score_hypotheses(load_packed_lstm(path, activation_bits), *sentences(), 8192)
+    found = score_hypotheses(load_packed_weights(path, activation_bits), *sentences(), 8192)
     assert np.std(expected.word) > 0.2
     np.testing.assert_allclose(found.word, expected.word, atol=tolerance)
     np.testing.assert_allclose(found.final, expected.final, atol=tolerance)
@@ -95,14 +64,14 @@ def test_every_granularity_and_split(make_file, granularity, split):
     """Scales per tensor, row or block; units that are gates, matrices, or some of their rows."""
     path = make_file("projected", (4, 2, 8), granularity, split)
     expected = score_hypotheses(load_packed(path), *sentences(), 8192)
-    found = score_hypotheses(load_packed_lstm(path), *sentences(), 8192)
+    found = score_hypotheses(load_packed_weights(path), *sentences(), 8192)
     np.testing.assert_allclose(found.word, expected.word, atol=1e-3)
 
 
 def test_states_are_advanced_and_carried(make_file):
     """States in rows of an arena, carried across utterances, or fed as a batch are the float model's."""
     path = make_file()
-    models = load_packed(path), load_packed_lstm(path)
+    models = load_packed(path), load_packed_weights(path)
     words = torch.tensor([[1, 5, 6], [1, 7, 8]])
     found = []
     for model in models:
@@ -124,7 +93,7 @@ def test_the_lattice_search_reads_it(make_file, normalize):
     path = make_file("projected")
     owners, words = np.zeros(6, np.int32), np.array([5, 6, 7, 8, 9, -1], np.int32)
     costs = []
-    for model in (load_packed(path), load_packed_lstm(path)):
+    for model in (load_packed(path), load_packed_weights(path)):
         automaton = NeuralAutomaton(model, 4, normalize)
         states, first = automaton.read(owners, np.full(6, automaton.start(0), np.int32), words)
         _, second = automaton.read(owners[:5], states[:5], words[1:])
@@ -139,7 +108,7 @@ def test_grids_of_activations_are_kept(make_file):
     state = LstmState(torch.randn(2, 5, 24).clamp(-1, 1), torch.randn(2, 5, 24))
     parents, words = torch.arange(5), torch.arange(3, 8)
     expected, _ = float_model.advance(state, parents, words)
-    found, _ = load_packed_lstm(path).advance(state, parents, words)
+    found, _ = load_packed_weights(path).advance(state, parents, words)
     float_model.see = float_model.layers[0].see = float_model.layers[1].see = torch.nn.Identity()
     without, _ = float_model.advance(state, parents, words)
     assert torch.allclose(found, expected, atol=1e-5)
@@ -149,7 +118,7 @@ def test_grids_of_activations_are_kept(make_file):
 def test_weights_stay_packed(make_file):
     """The model holds about as many bytes as the file, and no float matrix."""
     path = make_file("tied", (2,))
-    model = load_packed_lstm(path)
+    model = load_packed_weights(path)
     assert sum(parameter.numel() for parameter in model.parameters()) == 0
     assert model.packed_bytes < 3 * path.stat().st_size  # rows are filled up to 32 columns and panels of 16
     assert torch.equal(model.output_weight, load_packed(path).output_weight)
@@ -160,7 +129,7 @@ def test_weights_stay_packed(make_file):
 
 def test_bad_states_are_named(make_file):
     """NaN is an error, not a score."""
-    model = load_packed_lstm(make_file())
+    model = load_packed_weights(make_file())
     state = model.start(3)
     hidden = state.hidden.clone()
     hidden[0, 1] = float("nan")
@@ -171,7 +140,7 @@ def test_bad_states_are_named(make_file):
 
 
 def test_what_is_opened_how(make_file, make_fit):
-    """auto keeps a packed LSTM packed where there are kernels; float units, transformers, directories are unpacked."""
+    """auto keeps a packed LSTM packed where there are kernels; float units and directories are unpacked."""
     packed, floats = make_file("tied", (4,)), make_file("projected", (16,))
     assert isinstance(open_lm(packed, "auto"), PackedLstm) == has_fast_kernels()
     assert isinstance(open_lm(packed, "packed8"), PackedLstm)
@@ -205,20 +174,9 @@ def test_damage_is_refused(make_file, tmp_path, damage):
         tensors["output.bias"][3] = np.nan
     other = tmp_path / "damaged.mpq"
     write_file(other, contents.header, tensors)
-    for load in (load_packed, load_packed_lstm):
+    for load in (load_packed, load_packed_weights):
         with pytest.raises(ModelFileError, match=r"damaged\.mpq"):
             load(other)
-
-
-def test_a_transformer_is_refused(make_fit, tmp_path):
-    """There is no packed transformer: the file says what it is."""
-    from kaldi_mpq.pack.settings import PackSettings
-    from kaldi_mpq.pack.write import pack_lm
-
-    pack_lm(PackSettings(make_fit("transformer", 4), tmp_path / "out" / "model.mpq"))
-    with pytest.raises(ModelFileError, match="not an LSTM"):
-        load_packed_lstm(tmp_path / "out" / "model.mpq")
-    assert open_lm(tmp_path / "out" / "model.mpq", "auto").config.model == "transformer"
 
 
 def test_rescoring_opens_it_packed(make_file, tmp_path):

@@ -8,6 +8,7 @@
 
 #include "dense/lstm_step.h"
 #include "dense/parallel.h"
+#include "distinct.h"
 #include "product.h"
 
 namespace kaldi_mpq::packed {
@@ -18,18 +19,6 @@ constexpr int64_t kHistories = 256;  // at a time: their gates stay in the proce
 void require(bool good, const char* what) {
   if (!good) throw std::invalid_argument(what);
 }
-
-// The distinct ones of some numbers, and which of them each is.
-struct Distinct {
-  Distinct(const int64_t* numbers, int64_t n) : values(numbers, numbers + n), which(n) {
-    std::sort(values.begin(), values.end());
-    values.erase(std::unique(values.begin(), values.end()), values.end());
-    for (int64_t i = 0; i < n; ++i)
-      which[i] = std::lower_bound(values.begin(), values.end(), numbers[i]) - values.begin();
-  }
-  int64_t size() const { return static_cast<int64_t>(values.size()); }
-  std::vector<int64_t> values, which;
-};
 
 const dense::Kernels& cell_kernels(const Kernels& kernels) {
   return std::strcmp(kernels.name, "portable") == 0 ? dense::portable_kernels() : dense::best_kernels();

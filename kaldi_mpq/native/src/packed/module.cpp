@@ -1,37 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 // Python module kaldi_mpq.native._packed; kaldi_mpq/native/packed.py says what its classes promise.
-#include <pybind11/numpy.h>
-#include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
-#include <algorithm>
 #include <memory>
 #include <optional>
 #include <string>
 #include <tuple>
 
+#include "bindings.h"
 #include "lstm.h"
 #include "matrix.h"
 #include "output_layer.h"
 #include "product.h"
 
-namespace py = pybind11;
-
 namespace kaldi_mpq::packed {
 namespace {
 
-using Floats = py::array_t<float, py::array::c_style | py::array::forcecast>;
-using Numbers = py::array_t<int64_t, py::array::c_style | py::array::forcecast>;
 using Bytes = py::array_t<uint8_t, py::array::c_style>;
-
-void require(bool good, const char* what) {
-  if (!good) throw py::value_error(what);
-}
-
-bool below(const Numbers& numbers, int64_t limit) {
-  const int64_t* values = numbers.data();
-  return std::all_of(values, values + numbers.size(), [=](int64_t x) { return 0 <= x && x < limit; });
-}
 
 std::shared_ptr<Matrix> make_matrix(int64_t columns, int64_t block, int activation_bits, float clip,
                                     const std::string& name) {
@@ -135,8 +120,6 @@ py::array_t<float> logits(const OutputLayer& layer, const Floats& hidden, const 
 
 using LayerParts = std::tuple<std::shared_ptr<Matrix>, std::shared_ptr<Matrix>, Floats, std::optional<Floats>>;
 
-std::vector<float> copied(const Floats& x) { return {x.data(), x.data() + x.size()}; }
-
 std::unique_ptr<Lstm> make_lstm(std::shared_ptr<Matrix> embedding, const std::vector<LayerParts>& parts,
                                 std::shared_ptr<Matrix> projection) {
   std::vector<LstmLayer> layers;
@@ -194,6 +177,7 @@ PYBIND11_MODULE(_packed, m) {
       .def(py::init(&make_lstm), py::arg("embedding"), py::arg("layers"), py::arg("projection") = nullptr)
       .def("advance", &advance, py::arg("hidden"), py::arg("cell"), py::arg("parents"), py::arg("words"),
            py::arg("threads") = 1);
+  bind_transformer(m);
 }
 
 }  // namespace kaldi_mpq::packed
