@@ -11,6 +11,12 @@
 
 namespace kaldi_mpq::packed::plain {
 
+#if defined(__clang__)
+#define KALDI_MPQ_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define KALDI_MPQ_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, Ints8{__VA_ARGS__})
+#endif
+
 constexpr int64_t kLanes = 8;
 
 // Vectors are passed by reference: see plain.h.
@@ -30,15 +36,6 @@ KALDI_MPQ_INLINE void raise_two(Floats8& x) {
   const Floats8 p = ((((f * kPower5 + kPower4) * f + kPower3) * f + kPower2) * f + kPower1) * f + kPower0;
   const Numbers8 exponent = (Numbers8)t << 23;
   x = p * (Floats8)exponent;
-}
-
-KALDI_MPQ_INLINE float dot(const float* x, const float* y, int64_t n) {
-  Floats8 sums = Floats8{};
-  int64_t k = 0;
-  for (; k + kLanes <= n; k += kLanes) sums += lanes(x + k) * lanes(y + k);
-  float sum = sum_of(sums);
-  for (; k < n; ++k) sum += x[k] * y[k];
-  return sum;
 }
 
 KALDI_MPQ_INLINE void normalize(const float* x, int64_t n, const float* scale, const float* shift, float* out) {
@@ -107,24 +104,71 @@ KALDI_MPQ_INLINE void softmax(float* x, int64_t count) {
   for (int64_t t = 0; t < padded; t += kLanes) lanes(x + t) *= factor;
 }
 
+constexpr int64_t kTogether = 4;  // keys whose products with a query are summed side by side
+
+// Writes the sums of the lanes of four vectors.
+KALDI_MPQ_INLINE void sums_of(const Floats8* x, float* out) {
+  const Floats8 first = KALDI_MPQ_SHUFFLE(x[0], x[1], 0, 8, 1, 9, 4, 12, 5, 13) +
+                        KALDI_MPQ_SHUFFLE(x[0], x[1], 2, 10, 3, 11, 6, 14, 7, 15);
+  const Floats8 second = KALDI_MPQ_SHUFFLE(x[2], x[3], 0, 8, 1, 9, 4, 12, 5, 13) +
+                         KALDI_MPQ_SHUFFLE(x[2], x[3], 2, 10, 3, 11, 6, 14, 7, 15);
+  const Floats8 both = KALDI_MPQ_SHUFFLE(first, second, 0, 1, 8, 9, 4, 5, 12, 13) +
+                       KALDI_MPQ_SHUFFLE(first, second, 2, 3, 10, 11, 6, 7, 14, 15);
+  for (int64_t i = 0; i < kTogether; ++i) out[i] = both[i] + both[i + 4];
+}
+
+// Writes the products of a query, (width), with four keys.
+KALDI_MPQ_INLINE void dot_keys(const float* query, const float* const* keys, int64_t width, float* out) {
+  Floats8 sums[kTogether] = {};
+  int64_t k = 0;
+  for (; k + kLanes <= width; k += kLanes)
+    for (int64_t i = 0; i < kTogether; ++i) sums[i] += lanes(query + k) * lanes(keys[i] + k);
+  sums_of(sums, out);
+  for (; k < width; ++k)
+    for (int64_t i = 0; i < kTogether; ++i) out[i] += query[k] * keys[i][k];
+}
+
+// Writes the sums of values, kVectors * kLanes columns from `values` on, times weights.
+template <int64_t kVectors>
+KALDI_MPQ_INLINE void mix(const float* weights, const float* values, const Attended& there, float* out) {
+  const int64_t dim = there.heads * there.width;
+  Floats8 sums[kVectors] = {};
+  for (int64_t t = 0; t < there.count; ++t) {
+    const float* value = values + there.rows[t] * dim;
+    for (int64_t i = 0; i < kVectors; ++i) sums[i] += weights[t] * lanes(value + i * kLanes);
+  }
+  for (int64_t i = 0; i < kVectors; ++i) lanes(out + i * kLanes) = sums[i];
+}
+
+KALDI_MPQ_INLINE void mix_head(const float* weights, const float* values, const Attended& there, float* out) {
+  const int64_t width = there.width, dim = there.heads * width;
+  int64_t k = 0;
+  for (; k + 4 * kLanes <= width; k += 4 * kLanes) mix<4>(weights, values + k, there, out + k);
+  for (; k + kLanes <= width; k += kLanes) mix<1>(weights, values + k, there, out + k);
+  for (; k < width; ++k) {
+    out[k] = 0.0f;
+    for (int64_t t = 0; t < there.count; ++t) out[k] += weights[t] * values[there.rows[t] * dim + k];
+  }
+}
+
 KALDI_MPQ_INLINE void attend(const float* query, const Attended& there, float* weights, float* out) {
   const int64_t width = there.width, dim = there.heads * width;
   const int64_t stride = (there.count + kLanes - 1) / kLanes * kLanes;
   const float scale = dense::kLog2E / std::sqrt(static_cast<float>(width));
-  for (int64_t t = 0; t < there.count; ++t)
-    for (int64_t h = 0; h < there.heads; ++h)
-      weights[h * stride + t] = scale * dot(query + h * width, there.keys + there.rows[t] * dim + h * width, width);
-  for (int64_t h = 0; h < there.heads; ++h) softmax(weights + h * stride, there.count);
-  std::memset(out, 0, dim * sizeof *out);
-  for (int64_t t = 0; t < there.count; ++t)
+  for (int64_t t = 0; t < there.count; t += kTogether) {
+    const float* keys[kTogether];
+    for (int64_t i = 0; i < kTogether; ++i)
+      keys[i] = there.keys + there.rows[t + i < there.count ? t + i : there.count - 1] * dim;
     for (int64_t h = 0; h < there.heads; ++h) {
-      const float weight = weights[h * stride + t];
-      const float* value = there.values + there.rows[t] * dim + h * width;
-      float* to = out + h * width;
-      int64_t k = 0;
-      for (; k + kLanes <= width; k += kLanes) lanes(to + k) += weight * lanes(value + k);
-      for (; k < width; ++k) to[k] += weight * value[k];
+      float* found = weights + h * stride + t;
+      dot_keys(query + h * width, keys, width, found);
+      for (int64_t i = 0; i < kTogether; ++i) found[i] *= scale, keys[i] += width;
     }
+  }
+  for (int64_t h = 0; h < there.heads; ++h) {
+    softmax(weights + h * stride, there.count);
+    mix_head(weights + h * stride, there.values + h * width, there, out + h * width);
+  }
 }
 
 }  // namespace kaldi_mpq::packed::plain
