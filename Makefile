@@ -41,6 +41,8 @@ bench: env         ## speed of reading, rescoring and training beside their peer
 	.venv/bin/python benchmarks/nbest_speed.py --decode $(BENCH_DECODE)
 	.venv/bin/python benchmarks/lattice_speed.py
 	.venv/bin/python benchmarks/packed_speed.py
+	benchmarks/peers/make_env.sh || echo "bench: without ONNX Runtime and CTranslate2"
+	.venv/bin/python benchmarks/against_peers.py
 	.venv/bin/python benchmarks/lm_train.py
 
 results: env       ## stage 7 of the AMI recipe again, written into recipes/ami/RESULTS.md (KALDI_DIR=...)

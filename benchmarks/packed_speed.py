@@ -28,11 +28,11 @@ import kaldi_mpq  # noqa: F401  sets MKL_DEBUG_CPU_TYPE before torch loads
 import numpy as np
 import torch
 from nbest_speed import hypotheses
+from peers.own import packed_matrix
 from torch import nn
 
 from kaldi_mpq.artefact import write_json
-from kaldi_mpq.native.packed import Matrix, kernel_names
-from kaldi_mpq.pack.bits import pack_codes
+from kaldi_mpq.native.packed import kernel_names
 from kaldi_mpq.pack.load import open_lm
 from kaldi_mpq.rescore.tree_scores import SentenceCosts, score_hypotheses
 
@@ -85,7 +85,8 @@ def products(shape: tuple[int, int], rows: int, options: argparse.Namespace) -> 
     systems |= {"torch fp32": lambda: linear(inputs), "torch int8": lambda: small(inputs)}
     for bits in BITS:
         for activation_bits in (8, 16):
-            matrix = random_matrix(bits, columns, words, activation_bits)
+            job = {"bits": bits, "columns": columns, "words": words, "activation_bits": activation_bits}
+            matrix = packed_matrix(job)
             systems[f"{bits}-bit weights, {activation_bits}-bit activations"] = (
                 lambda matrix=matrix: matrix.multiply(x, threads=options.threads)
             )
@@ -116,17 +117,6 @@ def take_turns(systems: dict[str, Callable[[], object]], repeats: int, threads: 
                 tries.append(clock() - start)
             times[name].append(min(tries))
     return times
-
-
-def random_matrix(bits: int, columns: int, words: int, activation_bits: int) -> Matrix:
-    """Return a packed matrix of random codes with a scale per row."""
-    rng = np.random.default_rng(bits)
-    largest = 1 if bits == 1 else 2 ** (bits - 1) - 1
-    codes = rng.integers(-largest, largest + 1, (words, columns)).astype(np.int8)
-    codes[codes == 0] = 1 if bits == 1 else 0
-    matrix = Matrix(columns, activation_bits=activation_bits)
-    matrix.add_codes(bits, pack_codes(codes, bits), np.full((words, 1), 0.05, np.float32))
-    return matrix
 
 
 def nbest(path: Path, lists: tuple[np.ndarray, np.ndarray, np.ndarray], options: argparse.Namespace) -> dict[str, Any]:

@@ -19,7 +19,7 @@ BLOCK = 128  # a scale for so many columns: as fast as larger ones, a quarter fa
 
 
 def product(job: Job) -> Prepared:
-    """A product; ``way``: ``nbits`` (MatMulNBits, with ``tables`` or without) or ``dynamic`` (DynamicQuantizeMatMul)."""
+    """A product; ``way``: ``nbits`` (MatMulNBits, ``tables`` or not) or ``dynamic`` (DynamicQuantizeMatMul)."""
     codes, scale, x = codes_of(job), scale_of(job), rows_of(job)
     if job["way"] == "nbits":
         model = low_bit_product(codes, scale, job["width"], BLOCK)

@@ -26,7 +26,7 @@ from kaldi_mpq.rescore import tree_scores
 from peers.products import codes_of, rows_of, scale_of
 from peers.protocol import Job, Prepared, Skipped
 
-__all__ = ["KINDS"]
+__all__ = ["KINDS", "packed_matrix"]
 
 BATCH_TOKENS = 8192  # the default of --batch-tokens
 Lists = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -34,12 +34,17 @@ Lists = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 def product(job: Job) -> Prepared:
     """A product with ``bits`` of weights and ``activation_bits`` of the rows."""
+    matrix, x, threads = packed_matrix(job), rows_of(job), job["threads"]
+    return Prepared(lambda: matrix.multiply(x, threads=threads), {"kernels": kernel_names()[0]})
+
+
+def packed_matrix(job: Job) -> Matrix:
+    """Return the weights of a product, packed."""
     codes = codes_of(job)
     scales = np.full((len(codes), 1), scale_of(job), np.float32)
     matrix = Matrix(codes.shape[1], activation_bits=job["activation_bits"])
     matrix.add_codes(job["bits"], pack_codes(codes, job["bits"]), scales)
-    x, threads = rows_of(job), job["threads"]
-    return Prepared(lambda: matrix.multiply(x, threads=threads), {"kernels": kernel_names()[0]})
+    return matrix
 
 
 def nbest(job: Job) -> Prepared:

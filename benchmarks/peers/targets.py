@@ -9,7 +9,7 @@ from typing import Any
 
 from peers.turns import ratio_of
 
-__all__ = ["Row", "as_table", "rows_of", "systems_table"]
+__all__ = ["Row", "as_table", "profile_table", "rows_of", "systems_table"]
 
 Results = Mapping[str, Any]
 SCALE_US = 387  # ONNX Runtime's 2-bit product, 1024 x 30,080, one row, on the processor that the targets are for
@@ -155,6 +155,18 @@ def systems_table(workload: Mapping[str, Any], limits: Mapping[str, float | None
         cells.append([label, f"{row['speed']:.4g}", share, times, difference])
     head = ["of the limit", "times slower than the first", "largest difference, nats"]
     return _markdown([workload["name"], workload["unit"], *head], cells)
+
+
+def profile_table(profile: Mapping[str, Any]) -> str:
+    """Return where the time of N-best rescoring goes, by kernel, in Markdown."""
+    found = {kernel: row["seconds"] for kernel, row in profile.items() if "seconds" in row}
+    parts = sorted({part for seconds in found.values() for part in seconds})
+    cells = [[part, *(_share(seconds, part) for seconds in found.values())] for part in parts]
+    return _markdown(["N-best rescoring, share of the time", *(f"`--kernel {kernel}`" for kernel in found)], cells)
+
+
+def _share(seconds: Mapping[str, float], part: str) -> str:
+    return f"{100 * seconds.get(part, 0.0) / sum(seconds.values()):.1f}%"
 
 
 def _markdown(head: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
