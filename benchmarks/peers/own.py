@@ -84,8 +84,9 @@ def profile(job: Job) -> Prepared:
     lists = _read(job)
     _costs(model, normalizer, lists, None)  # what is done once is not counted
     seconds: dict[str, float] = defaultdict(float)
+    whole = "advance_levels" if hasattr(model, "advance_levels") else "advance"
     parts = [
-        (model, "advance", "network"),
+        (model, whole, "network"),
         (normalizer, "log_normalizer", "normalisation over the vocabulary"),
         (normalizer, "logits", "logits of the words"),
         (tree_scores, "build_tree", "prefix tree"),

@@ -71,10 +71,10 @@ def _limits(axes: Axes, limits: Mapping[str, float], most: float) -> None:
             axes.annotate(f"{text}, {limits[name]:.0f}", (0.22, limits[name]), fontsize=7, va="bottom")
     for name, text in (("reads of 4096 kB", "third cache"), ("reads of 65536 kB", "memory")):
         if name in limits:
-            y = np.minimum(x * limits[name], highest)
-            axes.plot(x, y, color="black", linewidth=0.8, linestyle=":")
-            note = f"{text}, {limits[name]:.0f} GB/s"
-            axes.annotate(note, (0.6, 0.6 * limits[name]), fontsize=7, rotation=38, va="top")
+            under = x[x * limits[name] <= highest]
+            axes.plot(under, under * limits[name], color="black", linewidth=0.8, linestyle=":")
+            note, at = f"{text}, {limits[name]:.0f} GB/s", (0.25, 0.28 * limits[name])
+            axes.annotate(note, at, fontsize=7, rotation=51, rotation_mode="anchor")
 
 
 def draw_bits(results: Results, path: Path) -> None:

@@ -56,8 +56,9 @@ def take_turns(workload: Workload, workers: Workers, repeats: int, folder: Path)
     """Run every system so many times in turn; return what is found of each.
 
     Returns:
-      By label, ``skipped``, the reason; or ``seconds``, one number a turn, ``speed``, the median in the workload's
-      unit, ``difference``, the largest of the result from the first system's, and what the engine says of itself.
+      By label, ``skipped``, the reason; or ``seconds``, one number a turn (``clock``, or of all the process's threads
+      together, ``cpu``), ``speed``, the median in the workload's unit, ``difference``, the largest of the result from
+      that of the first system that computes the same, ``limit``, and what the engine says of itself.
     """
     found: dict[str, dict[str, Any]] = {}
     first = None
@@ -69,9 +70,9 @@ def take_turns(workload: Workload, workers: Workers, repeats: int, folder: Path)
             found[label] = {"skipped": str(reason)}
             continue
         costs = np.load(result)
-        first = costs if first is None else first
-        found[label] = {**about, "seconds": [], "clock": []}
-        if workload.alike:
+        found[label] = {**about, "limit": system.limit, "seconds": [], "clock": [], "cpu": []}
+        if system.same:
+            first = costs if first is None else first
             found[label]["difference"] = float(np.abs(costs - first).max())
     _run_all(workload, workers, repeats, found)
     for label, row in found.items():
@@ -93,7 +94,8 @@ def _run_all(workload: Workload, workers: Workers, repeats: int, found: Mapping[
             while len(runs) < min(MOST_RUNS, SHORT / max(runs[0]["cpu"], 1e-9)):
                 runs.append(worker.run(label))
             row["clock"].append(min(run["clock"] for run in runs))
-            row["seconds"].append(row["clock"][-1] if workload.by_clock else min(run["cpu"] for run in runs))
+            row["cpu"].append(min(run["cpu"] for run in runs))
+            row["seconds"].append(row["clock" if workload.by_clock else "cpu"][-1])
 
 
 def ratio_of(theirs: Sequence[float], ours: Sequence[float]) -> tuple[float, float, float]:

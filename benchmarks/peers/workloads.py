@@ -33,6 +33,7 @@ class System:
       macs: multiplications of one evaluation; how many there are, the engine says.
       limit: what they are held against: ``bytes``, products of bytes, or ``fp32 FMA``.
       environment: variables of the engine's process.
+      same: the result is that of the workload's other systems, up to rounding.
     """
 
     engine: str
@@ -40,6 +41,7 @@ class System:
     macs: float = 0.0
     limit: str = "bytes"
     environment: Mapping[str, str] = field(default_factory=dict)
+    same: bool = True
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,6 @@ class Workload:
       amount: what is done in a run, in that unit times a second.
       systems: by label.
       by_clock: seconds are of the clock, not of the processor: where several threads are at work.
-      alike: the systems' results are the same up to rounding.
     """
 
     name: str
@@ -60,7 +61,6 @@ class Workload:
     amount: float
     systems: Mapping[str, System]
     by_clock: bool = False
-    alike: bool = True
 
 
 @dataclass(frozen=True)
@@ -104,9 +104,9 @@ def _lstm(materials: Materials, scale: Scale) -> Workload:
         "ours, 8-bit activations": System("own", job | {"kernel": "packed8"}, whole),
         "ours, unpacked to float32": System("own", job | {"kernel": "torch"}, whole, "fp32 FMA"),
         "ours, no shared prefixes": System("own", job | {"share": False}, whole),
-        "ours, self-normalised": System("own", job | {"normalize": False}, alone),
+        "ours, self-normalised": System("own", job | {"normalize": False}, alone, same=False),
         "ONNX Runtime int8": System("onnx_runtime", job, whole),
-        "ONNX Runtime int8, self-normalised": System("onnx_runtime", job | {"normalize": False}, alone),
+        "ONNX Runtime int8, self-normalised": System("onnx_runtime", job | {"normalize": False}, alone, same=False),
         "torch int8": System("torch_engine", job | {"way": "int8"}, whole),
         "torch fp32": System("torch_engine", job | {"way": "fp32"}, whole, "fp32 FMA"),
     }
@@ -134,8 +134,8 @@ def _paths(materials: Materials, scale: Scale) -> Workload:
     job, _ = _nbest_job(materials, scale.lstm, scale.n, scale.every)
     job |= {"kind": "nbest search", "archive": str(materials.archive(2 * scale.every))}
     counts = (scale.n // 10, scale.n, 10 * scale.n)
-    systems = {f"N = {n}": System("own", job | {"n": n}) for n in counts}
-    return Workload("from lattices to scores, LSTM", "jobs/s", 1, systems, alike=False)
+    systems = {f"N = {n}": System("own", job | {"n": n}, same=False) for n in counts}
+    return Workload("from lattices to scores, LSTM", "jobs/s", 1, systems)
 
 
 def _threads(materials: Materials, scale: Scale) -> Workload:
@@ -151,7 +151,7 @@ def _product(scale: Scale, columns: int, words: int, rows: int) -> Workload:
     for bits in scale.bits:
         for activations in (8, 16):
             label = f"ours, {bits} bits, {activations}-bit activations"
-            systems[label] = System("own", job | {"bits": bits, "activation_bits": activations}, macs)
+            systems[label] = System("own", job | {"bits": bits, "activation_bits": activations}, macs, same=bits == 2)
     job |= {"bits": 2}  # of the values; how they are held is the peer's
     for width in (2, 4, 8):
         label = f"ONNX Runtime {width} bits"
@@ -161,7 +161,7 @@ def _product(scale: Scale, columns: int, words: int, rows: int) -> Workload:
     systems["ONNX Runtime int8"] = System("onnx_runtime", job | {"way": "dynamic"}, macs)
     systems["torch int8"] = System("torch_engine", job | {"way": "int8"}, macs)
     systems["torch fp32"] = System("torch_engine", job | {"way": "fp32"}, macs, "fp32 FMA")
-    return Workload(f"{columns} x {words}, {rows} row(s)", "GMAC/s", 1e-9 * macs, systems, alike=False)
+    return Workload(f"{columns} x {words}, {rows} row(s)", "GMAC/s", 1e-9 * macs, systems)
 
 
 def _nbest_job(materials: Materials, shape: Shape, n: int, every: int) -> tuple[dict[str, Any], int]:

@@ -33,7 +33,7 @@ def test_engines_score_lists_alike(results):
     limits = {"ours, 8-bit activations": 0.02, "ours, unpacked to float32": 1e-3, "ours, no shared prefixes": 1e-6}
     limits |= {"torch fp32": 1e-3, "torch int8": 0.02}
     assert [label for label, limit in limits.items() if not systems[label]["difference"] < limit] == []
-    assert systems["ours, self-normalised"]["difference"] > 1  # the comparison can fail
+    assert "difference" not in systems["ours, self-normalised"]  # other scores on purpose
 
 
 def test_the_prefix_tree_saves_evaluations(results):
@@ -49,8 +49,6 @@ def test_installed_peers_score_alike_too(results):
         pytest.skip("no .venv-peers: benchmarks/peers/make_env.sh makes it")
     systems = results["workloads"]["lstm"]["systems"]
     assert systems["ONNX Runtime int8"]["difference"] < 0.02
-    both = [systems[f"{engine}, self-normalised"]["difference"] for engine in ("ours", "ONNX Runtime int8")]
-    assert both[0] == pytest.approx(both[1], abs=0.02)
 
 
 def test_absent_peers_have_a_reason(results):
