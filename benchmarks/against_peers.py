@@ -83,7 +83,7 @@ def measure(
             continue
         roof.measure()
         workload = make()
-        turns = repeats if options.quick or workload.unit != "GMAC/s" else 3 * repeats  # these are short
+        turns = repeats if options.quick or workload.unit != "GMAC/s" else 2 * repeats  # these are short
         systems = take_turns(workload, workers, turns, folder)
         results["workloads"][key] = {"name": workload.name, "unit": workload.unit, "systems": systems}
         limits = {**roof.limits, "bytes": roof.byte_products}
@@ -150,7 +150,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--lang", type=Path, default=SAMPLE / "data" / "lang_tg", help="its words.txt and G.fst")
     parser.add_argument("--only", nargs="*", default=[], help="parts; default: everything")
     parser.add_argument("--every", type=int, default=8, help="take every so-manieth utterance")
-    parser.add_argument("--repeats", type=int, default=5, help="turns; products take three times as many")
+    parser.add_argument("--repeats", type=int, default=5, help="turns; products take twice as many")
     parser.add_argument("--quick", action="store_true", help="tiny models, one turn: whether everything runs")
     peers = ROOT / ".venv-peers" / "bin" / "python"
     parser.add_argument("--peers-python", type=Path, default=peers, help="has what peers/requirements.txt says")

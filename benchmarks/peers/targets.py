@@ -16,12 +16,14 @@ SCALE_US = 387  # ONNX Runtime's 2-bit product, 1024 x 30,080, one row, on the p
 RATIOS = (  # what, workload, ours, theirs, target
     ("N-best 100, LSTM 2x650, exact", "lstm", "ours", "ONNX Runtime int8", 5),
     ("N-best 100, LSTM 2x650, exact", "lstm", "ours", "torch fp32", 20),
+    ("same, cheap denominator", "lstm", "ours, cheap denominator", "ONNX Runtime int8", 5),
     ("same, 8-bit activations", "lstm", "ours, 8-bit activations", "ONNX Runtime int8", 5),
     ("same, no shared prefixes: kernels alone", "lstm", "ours, no shared prefixes", "ONNX Runtime int8", None),
     ("same, self-normalised", "lstm", "ours, self-normalised", "ONNX Runtime int8", 20),
     ("both self-normalised", "lstm", "ours, self-normalised", "ONNX Runtime int8, self-normalised", None),
     ("N-best 100, Transformer 6x512", "transformer", "ours", "CTranslate2 int8", 5),
     ("N-best 100, Transformer 6x512", "transformer", "ours", "CTranslate2 int8, MKL", 5),
+    ("same, cheap denominator", "transformer", "ours, cheap denominator", "CTranslate2 int8", 5),
     ("same, 8-bit activations", "transformer", "ours, 8-bit activations", "CTranslate2 int8", 5),
 )
 

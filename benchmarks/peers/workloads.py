@@ -102,6 +102,7 @@ def _lstm(materials: Materials, scale: Scale) -> Workload:
     systems = {
         "ours": System("own", job, whole),
         "ours, 8-bit activations": System("own", job | {"kernel": "packed8"}, whole),
+        "ours, cheap denominator": System("own", job | {"denominator": "cheap"}, whole),
         "ours, unpacked to float32": System("own", job | {"kernel": "torch"}, whole, "fp32 FMA"),
         "ours, no shared prefixes": System("own", job | {"share": False}, whole),
         "ours, self-normalised": System("own", job | {"normalize": False}, alone, same=False),
@@ -121,6 +122,7 @@ def _transformer(materials: Materials, scale: Scale) -> Workload:
     systems = {
         "ours": System("own", job, whole),
         "ours, 8-bit activations": System("own", job | {"kernel": "packed8"}, whole),
+        "ours, cheap denominator": System("own", job | {"denominator": "cheap"}, whole),
         "ours, unpacked to float32": System("own", job | {"kernel": "torch"}, whole, "fp32 FMA"),
         "CTranslate2 int8": System("ct2_engine", job, whole),  # its own choice on AMD; its sums saturate without VNNI
         "CTranslate2 int8, MKL": System("ct2_engine", job, whole, environment={"CT2_USE_MKL": "1"}),
