@@ -29,7 +29,8 @@ from peers.materials import Materials, Shape
 from peers.process import BENCHMARKS
 from peers.protocol import Skipped
 from peers.roof import Roof
-from peers.targets import as_table, rows_of, systems_table
+from peers.tables import as_table, systems_table
+from peers.targets import rows_of
 from peers.turns import Workers, take_turns
 from peers.workloads import Scale, System, make_workloads
 

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from peers.pictures import draw_bits, draw_roofline
-from peers.targets import Row, as_table, profile_table, systems_table
+from peers.tables import as_table, profile_table, systems_table
+from peers.targets import Row
 
 from kaldi_mpq.artefact import writing
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What was measured beside what was aimed at, and the tables of both. Not here: measuring (`turns`, `costs`)."""
+"""What was measured beside what was aimed at. Not here: measuring (`turns`, `costs`)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from peers.turns import ratio_of
 
-__all__ = ["Row", "as_table", "profile_table", "rows_of", "systems_table"]
+__all__ = ["Row", "rows_of"]
 
 Results = Mapping[str, Any]
 SCALE_US = 387  # ONNX Runtime's 2-bit product, 1024 x 30,080, one row, on the processor that the targets are for
@@ -79,22 +79,21 @@ def _on_scale(results: Results, bits: int, target: float) -> Row:
 
 
 def _product(results: Results, workload: str, bits: int) -> Row:
-    what, limit = f"{bits} bit(s), 512 x 2048, {workload.split(', ')[1]}", results.get("byte_limit")
-    wanted = "180 GMAC/s or 75% of the limit"
+    """Return a width's speed in a batch, with its share of the limit and how many times the peer's it is."""
+    what, peer = f"{bits} bit(s), 512 x 2048, {workload.split(', ')[1]}", "ONNX Runtime 4 bits"
+    wanted, limit = "180 GMAC/s or 75% of the limit", results.get("byte_limit")
     try:
         ours = _system(results, workload, f"ours, {bits} bits, 8-bit activations")
-        median, least, most = ratio_of(_seconds(results, workload, "ONNX Runtime 4 bits"), ours["seconds"])
-        ratio = f", {median:.2f} x ({least:.2f} to {most:.2f})"
     except LookupError as reason:
-        if "seconds" not in results["workloads"].get(workload, {}).get("systems", {}).get(
-            f"ours, {bits} bits, 8-bit activations", {}
-        ):
-            return Row(what, "ONNX Runtime 4 bits", wanted, str(reason.args[0]), None)
-        ratio = ""
+        return Row(what, peer, wanted, str(reason.args[0]), None)
     speed = ours["speed"]
-    share = f", {100 * speed / limit:.0f}% of {limit:.0f}" if limit else ""
     met = speed >= 180 or bool(limit and speed >= 0.75 * limit)
-    return Row(what, "ONNX Runtime 4 bits", wanted, f"{speed:.0f} GMAC/s{share}{ratio}", met)
+    measured = f"{speed:.0f} GMAC/s" + (f", {100 * speed / limit:.0f}% of {limit:.0f}" if limit else "")
+    try:
+        median, least, most = ratio_of(_seconds(results, workload, peer), ours["seconds"])
+    except LookupError:
+        return Row(what, peer, wanted, measured, met)
+    return Row(what, peer, wanted, f"{measured}, {median:.2f} x ({least:.2f} to {most:.2f})", met)
 
 
 def _times(
@@ -141,47 +140,3 @@ def _system(results: Results, workload: str, label: str) -> Mapping[str, Any]:
     if "skipped" in found:
         raise LookupError(f"skipped: {found['skipped']}")
     return found
-
-
-def as_table(rows: Sequence[Row]) -> str:
-    """Return the table in Markdown."""
-    marks = {True: "yes", False: "no", None: ""}
-    cells = [[row.what, row.ahead_of, row.target, row.measured, marks[row.met]] for row in rows]
-    return _markdown(["what", "ahead of", "target", "measured", "met"], cells)
-
-
-def systems_table(workload: Mapping[str, Any], limits: Mapping[str, float | None]) -> str:
-    """Return the systems of a workload in Markdown: speed, share of the limit, how many times as fast the first is."""
-    systems = workload["systems"]
-    first = next((row["seconds"] for row in systems.values() if "seconds" in row), [])
-    cells = []
-    for label, row in systems.items():
-        if "skipped" in row:
-            cells.append([label, f"skipped: {row['skipped']}", "", "", ""])
-            continue
-        median, least, most = ratio_of(row["seconds"], first)
-        limit = limits.get(row["limit"])
-        share = f"{100 * row['gmac_per_second'] / limit:.0f}%" if limit and row["gmac_per_second"] else ""
-        difference = f"{row['difference']:.1e}" if "difference" in row else ""
-        times = f"{median:.2f} ({least:.2f} to {most:.2f})"
-        cells.append([label, f"{row['speed']:.4g}", share, times, difference])
-    unit = workload["unit"]
-    difference = "largest difference, nats" if unit == "words/s" else "largest difference"
-    return _markdown([workload["name"], unit, "of the limit", "times slower than the first", difference], cells)
-
-
-def profile_table(profile: Mapping[str, Any]) -> str:
-    """Return where the time of N-best rescoring goes, by kernel, in Markdown."""
-    found = {kernel: row["seconds"] for kernel, row in profile.items() if "seconds" in row}
-    parts = sorted({part for seconds in found.values() for part in seconds})
-    cells = [[part, *(_share(seconds, part) for seconds in found.values())] for part in parts]
-    return _markdown(["N-best rescoring, share of the time", *(f"`--kernel {kernel}`" for kernel in found)], cells)
-
-
-def _share(seconds: Mapping[str, float], part: str) -> str:
-    return f"{100 * seconds.get(part, 0.0) / sum(seconds.values()):.1f}%"
-
-
-def _markdown(head: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *cells]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

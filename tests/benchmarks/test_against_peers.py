@@ -10,7 +10,7 @@ import sys
 import pytest
 from against_peers import check_names
 from peers.pictures import draw_bits, draw_roofline
-from peers.targets import systems_table
+from peers.tables import systems_table
 
 from tests.conftest import ROOT
 

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from peers.targets import as_table, profile_table, rows_of, systems_table
+from peers.tables import as_table, profile_table, systems_table
+from peers.targets import rows_of
 
 
 def result(seconds, speed=1.0):
