@@ -33,7 +33,8 @@ def systems_table(workload: Mapping[str, Any], limits: Mapping[str, float | None
         share = f"{100 * row['gmac_per_second'] / limit:.0f}%" if limit and row["gmac_per_second"] else ""
         difference = f"{row['difference']:.1e}" if "difference" in row else ""
         times = f"{median:.2f} ({least:.2f} to {most:.2f})"
-        cells.append([label, f"{row['speed']:.4g}", share, times, difference])
+        speed = f"{row['speed']:,.0f}" if row["speed"] >= 100 else f"{row['speed']:.3g}"
+        cells.append([label, speed, share, times, difference])
     unit = workload["unit"]
     difference = "largest difference, nats" if unit == "words/s" else "largest difference"
     return _markdown([workload["name"], unit, "of the limit", "times slower than the first", difference], cells)
