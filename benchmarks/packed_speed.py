@@ -4,19 +4,22 @@
     python benchmarks/packed_speed.py [--decode exp/chain/tdnn/decode_dev_tg] [--lm model.mpq ...] [--threads 1]
 
 Ours and theirs take turns in one process on the same random weights; a row has the median of the time of each and of
-the ratio within a turn. Then N-best lists (those of --decode, as benchmarks/nbest_speed.py makes them) are scored with
-each packed LM and with the same LM unpacked; the largest difference of a word's cost is beside it. Last, what opening
-the LM and scoring a word adds to a process's resident memory, pages of the mapped file included. With one thread
-seconds are of the processor, which other jobs on the machine disturb less than the clock. Prints tables, writes
-benchmarks/out/packed_speed.json.
+the ratio within a turn, and its share of what AVX2 could multiply from registers alone, measured in the same run where
+there is g++. Then N-best lists (those of --decode, as benchmarks/nbest_speed.py makes them) are scored with each packed
+LM, its denominator exact and cheap, and with the same LM unpacked; the largest difference of a word's cost is beside
+it. Last, what opening the LM and scoring a word adds to a process's resident memory, pages of the mapped file included.
+With one thread seconds are of the processor, which other jobs on the machine disturb less than the clock. Prints
+tables, writes benchmarks/out/packed_speed.json.
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -66,14 +69,34 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     print(f"kernels {kernel_names()}, torch {torch.__version__}, {options.threads} thread(s)")
     result: dict[str, Any] = {"kernels": kernel_names(), "torch": torch.__version__, "threads": options.threads}
-    result["products"] = [row for shape in SHAPES for rows in options.rows for row in products(shape, rows, options)]
+    most = limits()
+    result["limits"] = most
+    result["products"] = [
+        row for shape in SHAPES for rows in options.rows for row in products(shape, rows, most, options)
+    ]
     lists = hypotheses(options.decode, options.n, options.every) if options.lm else None
     result["nbest"] = [nbest(path, lists, options) for path in options.lm]
     result["memory"] = [memory(path) for path in options.lm]
     write_json(Path(__file__).parent / "out" / "packed_speed.json", result)
 
 
-def products(shape: tuple[int, int], rows: int, options: argparse.Namespace) -> list[dict[str, Any]]:
+def limits() -> dict[int, float]:
+    """Return GMAC/s that AVX2 could do with 8- and 16-bit activations on one thread; nothing without g++."""
+    compiler = shutil.which("g++")
+    if compiler is None:
+        return {}
+    with tempfile.TemporaryDirectory() as folder:
+        program = Path(folder) / "limit"
+        subprocess.run([compiler, "-O2", Path(__file__).parent / "multiply_limit.cpp", "-o", program], check=True)
+        done = subprocess.run([program], capture_output=True, text=True, check=True)
+    found = dict(zip((8, 16), map(float, done.stdout.split()), strict=True))
+    print(f"from registers alone: {found[8]:.0f} GMAC/s of bytes, {found[16]:.0f} of 16-bit numbers")
+    return found
+
+
+def products(
+    shape: tuple[int, int], rows: int, most: dict[int, float], options: argparse.Namespace
+) -> list[dict[str, Any]]:
     """Measure one product in all ways; return a row for each."""
     columns, words = shape
     rng = np.random.default_rng(0)
@@ -82,14 +105,15 @@ def products(shape: tuple[int, int], rows: int, options: argparse.Namespace) -> 
     small = torch.ao.quantization.quantize_dynamic(nn.Sequential(linear), {nn.Linear}, dtype=torch.qint8)
     inputs = torch.from_numpy(x)
     systems: dict[str, Callable[[], object]] = {}
+    widths: dict[str, int] = {}  # of activations
     systems |= {"torch fp32": lambda: linear(inputs), "torch int8": lambda: small(inputs)}
     for bits in BITS:
         for activation_bits in (8, 16):
             job = {"bits": bits, "columns": columns, "words": words, "activation_bits": activation_bits}
             matrix = packed_matrix(job)
-            systems[f"{bits}-bit weights, {activation_bits}-bit activations"] = (
-                lambda matrix=matrix: matrix.multiply(x, threads=options.threads)
-            )
+            name = f"{bits}-bit weights, {activation_bits}-bit activations"
+            systems[name] = lambda matrix=matrix: matrix.multiply(x, threads=options.threads)
+            widths[name] = activation_bits
     with torch.inference_mode():
         times = take_turns(systems, options.repeats, options.threads)
     found = []
@@ -99,8 +123,13 @@ def products(shape: tuple[int, int], rows: int, options: argparse.Namespace) -> 
         for peer in ("torch fp32", "torch int8"):
             row[f"times {peer}"] = statistics.median(a / b for a, b in zip(times[peer], seconds, strict=True))
         found.append(row)
+        share = ""
+        if name in widths and most:
+            row["share_of_limit"] = row["gmac_per_second"] / (options.threads * most[widths[name]])
+            share = f"{100 * row['share_of_limit']:>4.0f}% of limit"
         print(f"{row['product']:<26} {name:<36} {1e6 * row['seconds']:>9.0f} us {row['gmac_per_second']:>6.1f} GMAC/s "
-              f"{row['times torch fp32']:>6.2f} x fp32 {row['times torch int8']:>6.2f} x int8", flush=True)  # fmt: skip
+              f"{row['times torch fp32']:>6.2f} x fp32 {row['times torch int8']:>6.2f} x int8 {share}",
+              flush=True)  # fmt: skip
     return found
 
 
@@ -122,6 +151,7 @@ def take_turns(systems: dict[str, Callable[[], object]], repeats: int, threads: 
 def nbest(path: Path, lists: tuple[np.ndarray, np.ndarray, np.ndarray], options: argparse.Namespace) -> dict[str, Any]:
     """Score the lists with a packed model and with the same one unpacked."""
     models = {kernel: open_lm(path, kernel) for kernel in ("torch", "packed", "packed8")}
+    models["packed, cheap"] = open_lm(path, "packed", "cheap")
     costs: dict[str, SentenceCosts] = {}
 
     def score(kernel: str) -> None:
@@ -141,7 +171,7 @@ def nbest(path: Path, lists: tuple[np.ndarray, np.ndarray, np.ndarray], options:
             "mean_difference": float(difference.mean()),
         }
         speed, ratio = row[kernel]["words_per_second"], row[kernel]["times_torch"]
-        print(f"  {kernel:<8} {speed:>8.0f} words/s {ratio:>5.2f} x torch; |difference| of a word's cost "
+        print(f"  {kernel:<15} {speed:>8.0f} words/s {ratio:>5.2f} x torch; |difference| of a word's cost "
               f"{difference.max():.1e}, mean {difference.mean():.1e} nats")  # fmt: skip
     return row
 

@@ -139,14 +139,15 @@ class OutputLayer:
     Args:
       matrix: (V, E), which must not grow afterwards.
       bias: (V,) float32.
+      cheap: sums are of 8-bit activations where the matrix was made for 16; faster with weights of 4 bits or less.
     Raises:
       ConfigError: shapes that do not fit.
       NumericalError: a bias is not finite.
     """
 
-    def __init__(self, matrix: Matrix, bias: Floats) -> None:
+    def __init__(self, matrix: Matrix, bias: Floats, *, cheap: bool = False) -> None:
         _check_finite("a bias", bias)
-        self._native = _called(native._packed.OutputLayer, matrix.native, bias)
+        self._native = _called(native._packed.OutputLayer, matrix.native, bias, cheap=cheap)
 
     def log_sums(self, hidden: Floats, threads: int = 1) -> NDArray[np.float64]:
         """Return (N,) log-sums-of-exponentials of (N, E) histories; NaN for just those that are not finite."""

@@ -25,13 +25,14 @@ log = logging.getLogger(__name__)
 _ACTIVATION_BITS = {"auto": 16, "packed": 16, "packed8": 8}
 
 
-def open_lm(path: str | Path, kernel: str = "torch") -> LanguageModel:
+def open_lm(path: str | Path, kernel: str = "torch", denominator: str = "exact") -> LanguageModel:
     """Return the model in an LM directory or a packed file, in evaluation mode.
 
     Args:
       kernel: ``torch``: in float32. ``packed``: a packed file is computed with as it is, activations in 16 bits;
         ``packed8``: in 8 bits, faster, scores not as near. ``auto``: as ``packed`` where there are kernels for the
         model and this processor. Directories are in float32 in any case.
+      denominator: ``cheap``: packed models normalise with 8-bit activations, see `PackedModel`; others exactly.
     Raises:
       MissingInputError: nothing is there, or the directory lacks a file.
       ModelFileError: damaged, or not finite.
@@ -45,7 +46,10 @@ def open_lm(path: str | Path, kernel: str = "torch") -> LanguageModel:
         return load_packed(path)
     if has_packed_kernels(path) and (kernel != "auto" or packed.has_fast_kernels()):
         log.info("%s is computed with its weights packed, %d-bit activations", path, _ACTIVATION_BITS[kernel])
-        return load_packed_weights(path, _ACTIVATION_BITS[kernel])
+        model = load_packed_weights(path, _ACTIVATION_BITS[kernel])
+        if denominator == "cheap":
+            model.use_cheap_denominator()
+        return model
     if kernel != "auto":
         raise ConfigError(f"no kernels for {path} as it is packed", expected="parts of 8 bits or less",
                           hint="--kernel auto unpacks it")  # fmt: skip

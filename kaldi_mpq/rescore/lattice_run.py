@@ -262,7 +262,8 @@ def _make_rescorer(settings: LatticeSettings, source: DecodeDir) -> LatticeResco
     fusion = settings.make_fusion()
     words = settings.old_lang / "words.txt"
     require([words, *(term.lm for term in fusion.terms)])
-    terms = open_terms(fusion, words, choose_device(settings.device), settings.normalize, settings.kernel)
+    device = choose_device(settings.device)
+    terms = open_terms(fusion, words, device, settings.normalize, settings.kernel, settings.denominator)
     _check_directions(terms, settings)
     ids = {word: number for number, word in enumerate(read_words(words))}
     old = native.open_old_lm(native.find_old_lm(settings.old_lang, settings.old_lm, prefer="fst"), ids)

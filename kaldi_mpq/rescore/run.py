@@ -92,7 +92,8 @@ def _make_rescorer(settings: NbestSettings, source: DecodeDir) -> tuple[NbestRes
     fusion = settings.make_fusion()
     words = settings.old_lang / "words.txt"
     require([words, *(term.lm for term in fusion.terms)])
-    terms = open_terms(fusion, words, choose_device(settings.device), settings.normalize, settings.kernel)
+    device = choose_device(settings.device)
+    terms = open_terms(fusion, words, device, settings.normalize, settings.kernel, settings.denominator)
     ids = {word: number for number, word in enumerate(read_words(words))}
     old_lm = native.open_old_lm(native.find_old_lm(settings.old_lang, settings.old_lm, prefer="carpa"), ids)
     reading = "backoff" if settings.use_phi else "best"

@@ -23,6 +23,7 @@ from kaldi_mpq.errors import ConfigError
 from kaldi_mpq.lm.model import LanguageModel
 from kaldi_mpq.lm.normalizer import Normalizer, make_normalizer
 from kaldi_mpq.pack.load import open_lm
+from kaldi_mpq.pack.packed_model import PackedModel
 from kaldi_mpq.rescore.fusion import Fusion, Term
 from kaldi_mpq.rescore.tree_scores import SentenceCosts, score_hypotheses
 from kaldi_mpq.rescore.vocabulary import lattice_vocabulary
@@ -84,14 +85,19 @@ class OpenTerm:
 
 
 def open_terms(
-    fusion: Fusion, words: Path, device: torch.device, normalize: bool = True, kernel: str = "auto"
+    fusion: Fusion,
+    words: Path,
+    device: torch.device,
+    normalize: bool = True,
+    kernel: str = "auto",
+    denominator: str = "exact",
 ) -> list[OpenTerm]:
     """Return the language models of a fusion, in its order.
 
     Args:
       words: the words.txt of the lattices, whose ids every model must have.
       normalize: of neural models, see `make_normalizer`.
-      kernel: see `open_lm`; elsewhere than on the CPU ``auto`` is ``torch``.
+      kernel, denominator: see `open_lm`; elsewhere than on the CPU ``auto`` is ``torch``.
     Raises:
       MissingInputError: naming every model that is not there.
       VocabularyError, ModelFileError, OldLmError: a model of other words, or damaged.
@@ -104,7 +110,8 @@ def open_terms(
             ids = {word: number for number, word in enumerate(read_words(words))}
             opened.append(OpenTerm(term, native.open_old_lm(term.lm, ids), bool(term.backward)))
         else:
-            opened.append(_open_neural(term, words, device, normalize, kernel))
+            model = _open_model(term, device, kernel, denominator)
+            opened.append(_open_neural(term, words, model, normalize))
     return opened
 
 
@@ -116,11 +123,17 @@ def is_ngram(path: Path) -> bool:
         return stream.read(9)[8:] != b"{"  # a packed model's header begins there
 
 
-def _open_neural(term: Term, words: Path, device: torch.device, normalize: bool, kernel: str) -> OpenTerm:
+def _open_model(term: Term, device: torch.device, kernel: str, denominator: str) -> LanguageModel:
     if device.type != "cpu" and kernel.startswith("packed"):
         raise ConfigError("packed weights are computed with on the CPU only", found=f"--device {device.type}",
                           hint="--kernel auto unpacks them")  # fmt: skip
-    model = open_lm(term.lm, kernel if device.type == "cpu" else "torch").to(device)
+    model = open_lm(term.lm, kernel if device.type == "cpu" else "torch", denominator).to(device)
+    if denominator == "cheap" and not isinstance(model, PackedModel):
+        log.warning("%s is not computed with packed: its denominator is exact", term.lm)
+    return model
+
+
+def _open_neural(term: Term, words: Path, model: LanguageModel, normalize: bool) -> OpenTerm:
     lattice_vocabulary(words, term.lm, model.config)
     backward = model.config.backward
     if term.backward is not None and term.backward != backward:

@@ -130,9 +130,12 @@ void try_shape(const Kernels& kernels, int bits, int64_t rows, int64_t columns, 
   kernels.unpack_floats(made.packed.data(), bits, columns * kPanel, floats.data());
   bool good = bytes == made.field;
   for (int64_t i = 0; i < columns * kPanel; ++i)
-    good &= words[i] == bytes[i] && floats[i] == kaldi_mpq::packed::field_step(bits) * bytes[i] -
-                                                     kaldi_mpq::packed::field_offset(bits);
+    good &= floats[i] == kaldi_mpq::packed::field_step(bits) * bytes[i] - kaldi_mpq::packed::field_offset(bits);
+  for (int64_t v = 0; v < kPanel; ++v)
+    for (int64_t k = 0; k < columns; ++k)
+      good &= words[place(v, kaldi_mpq::packed::word_place(k), 2)] == bytes[place(v, k, 4)];
   check(good, "fields", kernels, bits, rows, columns);
+  const bool has_few = rows <= kernels.few_rows;
   std::vector<int32_t> start(rows * kPanel), sums;
   for (int64_t i = 0; i < rows; ++i)
     for (int64_t v = 0; v < kPanel; ++v) start[i * kPanel + v] = static_cast<int32_t>(i - 2 * v);
@@ -141,11 +144,20 @@ void try_shape(const Kernels& kernels, int bits, int64_t rows, int64_t columns, 
   sums = start;
   kernels.multiply_words(x.data(), columns, rows, words.data(), columns, sums.data());
   check_sums(kernels, x, words, 2, bits, rows, columns, sums);
+  if (has_few) {
+    sums = start;
+    kernels.multiply_few_words(x.data(), columns, rows, made.packed.data(), columns, bits, sums.data());
+    check_sums(kernels, x, words, 2, bits, rows, columns, sums);
+  }
   if (bits == 8 && !kernels.multiplies_8_bits) return;
   std::vector<int8_t> small(rows * columns);
   for (int8_t& one : small) one = static_cast<int8_t>(random() % 3 == 0 ? 127 : int(random() % 255) - 127);
   sums = start;
   kernels.multiply_bytes(small.data(), columns, rows, bytes.data(), columns, bits, sums.data());
+  check_sums(kernels, small, bytes, 4, bits, rows, columns, sums);
+  if (!has_few || bits == 8) return;
+  sums = start;
+  kernels.multiply_few_bytes(small.data(), columns, rows, made.packed.data(), columns, bits, sums.data());
   check_sums(kernels, small, bytes, 4, bits, rows, columns, sums);
 }
 
@@ -174,7 +186,7 @@ int main() {
     std::mt19937 random(1);
     for (const int bits : {1, 2, 4, 8})
       for (const int64_t rows : {1, 2, 3, 4, 5, 8, 13})
-        for (const int64_t columns : {16, 48, 256}) try_shape(*kernels, bits, rows, columns, random);
+        for (const int64_t columns : {16, 48, 256, 528}) try_shape(*kernels, bits, rows, columns, random);
     for (const int64_t rows : {1, 3, 9}) try_floats(*kernels, rows, 48);
     std::printf("%s tried\n", kernels->name);
   }

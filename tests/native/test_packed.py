@@ -122,7 +122,7 @@ def test_mixed_units_are_the_torch_layers(kernels, activation_bits, columns, blo
     assert matrix.shape == (75, columns)
     expected = reference(torch.from_numpy(x)).numpy()
     check_near(matrix.multiply(x), expected, x, reference)
-    np.testing.assert_allclose(matrix.multiply(x, bias), matrix.multiply(x) + bias, atol=1e-6)
+    np.testing.assert_allclose(matrix.multiply(x, bias), matrix.multiply(x) + bias, rtol=1e-5, atol=1e-5)
     which = np.array([74, 0, 8, 8, 30])
     assert np.array_equal(matrix.rows(which), reference.rows(torch.from_numpy(which)).numpy())
 
@@ -208,6 +208,32 @@ def test_asked_logits_are_of_float_activations():
         exact = hidden @ matrix.rows(np.arange(50)).T + bias
         found = OutputLayer(matrix, bias).logits(hidden, rows, words, threads=3)
         np.testing.assert_allclose(found, exact[rows, words], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+@pytest.mark.parametrize("activation_bits", [8, 16])
+def test_rows_do_not_depend_on_their_number(kernels, activation_bits):
+    """A row alone, among few, and among many has the same products to the last bit, in units of all widths."""
+    matrix, _ = make_matrix([(bits, 19) for bits in WIDTHS], 300, kernels, activation_bits=activation_bits)
+    x = normal((130, 300))
+    whole = matrix.multiply(x)
+    for count in (1, 2, 3, 4, 5, 7):
+        assert np.array_equal(matrix.multiply(x[:count]), whole[:count])
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+@pytest.mark.parametrize("n", [3, 40])
+def test_cheap_sums_are_of_8_bit_activations(kernels, n):
+    """They are, to the last bit, those of a matrix made for 8 bits; logits of words stay those of floats."""
+    shapes = [(1, 20), (2, 33), (4, 50), (8, 5), (16, 3)]
+    matrices = [make_matrix(shapes, 70, kernels, block=32, activation_bits=bits)[0] for bits in (16, 8)]
+    hidden, bias = normal((n, 70)), normal((111,), 2)
+    cheap, small = OutputLayer(matrices[0], bias, cheap=True), OutputLayer(matrices[1], bias)
+    assert np.array_equal(cheap.log_sums(hidden), small.log_sums(hidden))
+    exact = OutputLayer(matrices[0], bias)
+    assert not np.array_equal(cheap.log_sums(hidden), exact.log_sums(hidden))
+    rows, words = np.zeros(111, np.int64), np.arange(111)
+    assert np.array_equal(cheap.logits(hidden, rows, words), exact.logits(hidden, rows, words))
 
 
 def test_threads_change_no_bit():

@@ -34,13 +34,13 @@ def output_of(program: Path, sources: list[str], options: list[str], out: Path) 
 def test_no_kernel_leaves_its_arrays_or_the_language(tmp_path):
     """All shapes and widths: exact sums, no byte beyond an array, nothing undefined, in every set of kernels."""
     program = ROOT / "tests" / "native" / "packed_kernels.cpp"
-    sources = ["kernels", "kernels_portable", "kernels_avx2"]
+    sources = ["kernels", "kernels_portable", "kernels_avx2", "kernels_avx2_few"]
     assert "vnni tried" in output_of(program, sources, ["-DEMULATE_VNNI"], tmp_path / "packed_kernels")
 
 
 def test_no_transformer_leaves_its_arrays_or_the_language(tmp_path):
     """Widths and heads that fill no vector, several threads: the same numbers, no byte beyond an array."""
     program = ROOT / "tests" / "native" / "packed_transformer.cpp"
-    sources = ["kernels", "kernels_portable", "kernels_avx2", "layer_kernels", "activations"]
+    sources = ["kernels", "kernels_portable", "kernels_avx2", "kernels_avx2_few", "layer_kernels", "activations"]
     sources += ["matrix", "product", "transformer"]
     assert "portable tried" in output_of(program, sources, [], tmp_path / "packed_transformer")

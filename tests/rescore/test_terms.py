@@ -66,6 +66,15 @@ def test_without_normalisation_logits_are_the_log_probabilities(lang, make_lm, m
     assert np.abs(costs.final - normalized.final).min() > 0.1
 
 
+def test_a_float_model_has_no_cheap_denominator(lang, make_lm, caplog):
+    """It is said that the denominator stays exact, and it does."""
+    fusion = Fusion(1.0, (Term(make_lm(4), 1.0),))
+    terms = [open_terms(fusion, lang / "words.txt", CPU, denominator=which)[0] for which in ("exact", "cheap")]
+    assert ["its denominator is exact" in record.message for record in caplog.records] == [True]
+    exact, cheap = (term.score(*hypotheses(np.random.default_rng(1)), 100) for term in terms)
+    assert np.array_equal(exact.word, cheap.word)
+
+
 def test_a_model_is_not_used_in_the_other_direction(lang, make_lm):
     """A fusion that calls a forward model backward, or the reverse, is refused; silence is no claim."""
     back, forward = make_lm(1, backward=True), make_lm(1)

@@ -44,6 +44,17 @@ void put_on_grid(float* x, int64_t n, const Forms& forms) {
     if (!std::isnan(x[k])) x[k] = unit * dense::code_of(std::clamp(x[k], -forms.clip, forms.clip), factor);
 }
 
+// Copies n numbers to their places, with those that fill up the last four.
+void put_words(const int16_t* numbers, int64_t n, int16_t* words) {
+  static_assert(word_place(1) == 2 && word_place(2) == 1, "the middle ones change places");
+  for (int64_t k = 0; k < n; k += 4, numbers += 4, words += 4) {
+    words[0] = numbers[0];
+    words[1] = numbers[2];
+    words[2] = numbers[1];
+    words[3] = numbers[3];
+  }
+}
+
 }  // namespace
 
 void Activations::pack(const float* x, const int64_t* which, int64_t n) {
@@ -84,7 +95,8 @@ void Activations::pack_numbers(const float* x, int64_t row) {
       const int64_t to = row * stride() + s * segments_.padded_each() + begin;
       for (int64_t k = 0; k < n; ++k) numbers[k] = dense::code_of(std::clamp(from[k], -top, top), factor);
       for (int64_t k = 0; k < n; ++k) sum += numbers[k];
-      if (forms_.words) std::memcpy(words_.data() + to, numbers, n * sizeof *numbers);
+      for (int64_t k = n; k % 4 != 0; ++k) numbers[k] = 0;
+      if (forms_.words) put_words(numbers, n, words_.data() + to);
       for (int64_t k = 0; forms_.bytes && k < n; ++k) bytes_[to + k] = static_cast<int8_t>(numbers[k]);
     }
     sums_[row * segments_.count + s] = sum;

@@ -45,7 +45,7 @@ class Activations {
   int64_t rows() const { return rows_; }
   int64_t stride() const { return segments_.padded(); }
   const int8_t* bytes(int64_t row) const { return bytes_.data() + row * stride(); }
-  const int16_t* words(int64_t row) const { return words_.data() + row * stride(); }
+  const int16_t* words(int64_t row) const { return words_.data() + row * stride(); }  // see word_place
   const float* floats(int64_t row) const { return floats_.data() + row * stride(); }
   const float* scales() const { return scales_.data(); }                           // (rows)
   const int32_t* sums(int64_t row) const { return sums_.data() + row * segments_.count; }  // of each segment's numbers

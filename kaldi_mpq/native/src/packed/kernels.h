@@ -32,8 +32,8 @@ struct Kernels {
   void (*unpack_floats)(const uint8_t* packed, int bits, int64_t count, float* out);
 
   // Add to sums, [row][kPanel], the products of `rows` rows of x, `stride` numbers apart, with a panel of `columns`
-  // columns, a multiple of kColumnStep. Fields lie as [column / 4][kPanel][4] (bytes), [column / 2][kPanel][2] (16-bit
-  // integers) and [column][kPanel] (floats). Bytes of x are from -127 to 127.
+  // columns, a multiple of kColumnStep. Fields lie as [column / 4][kPanel][4] (bytes), [place / 2][kPanel][2] (16-bit
+  // integers; see word_place) and [column][kPanel] (floats). Bytes of x are from -127 to 127.
   void (*multiply_bytes)(const int8_t* x, int64_t stride, int64_t rows, const uint8_t* fields, int64_t columns,
                          int bits, int32_t* sums);
   void (*multiply_words)(const int16_t* x, int64_t stride, int64_t rows, const int16_t* fields, int64_t columns,
@@ -41,13 +41,27 @@ struct Kernels {
   void (*multiply_floats)(const float* x, int64_t stride, int64_t rows, const float* codes, int64_t columns,
                           float* sums);
 
-  // y += x_scale_i * scale_v * (step * sum_iv - offset * x_sum_i), y and sums [row][kPanel]; x_sum `stride` apart.
+  // The same of at most few_rows rows, a panel's fields packed, of 4 bits or less where x is of bytes. 0: there are none.
+  int64_t few_rows;
+  void (*multiply_few_bytes)(const int8_t* x, int64_t stride, int64_t rows, const uint8_t* packed, int64_t columns,
+                             int bits, int32_t* sums);
+  void (*multiply_few_words)(const int16_t* x, int64_t stride, int64_t rows, const uint8_t* packed, int64_t columns,
+                             int bits, int32_t* sums);
+
+  // y_iv = start_v + x_scale_i * scale_v * (step * sum_iv - offset * x_sum_i), sums [row][kPanel], x_sum `stride` apart,
+  // rows of y `y_stride`. No start: y_iv itself.
   void (*add_scaled)(const int32_t* sums, int64_t rows, int bits, const int32_t* x_sum, int64_t stride,
-                     const float* x_scale, const float* scale, float* y);
+                     const float* x_scale, const float* scale, const float* start, float* y, int64_t y_stride);
 
   // Adds log2(e) y_iv + bias_v to the totals of row i.
   void (*add_powers)(const float* y, int64_t rows, const float* bias, const float* shift, LogSums* totals);
 };
+
+// Where 16-bit integers of a column are, in x and in unpacked fields: the second and the third of four change places,
+// so that unpacking from bytes is a mask and a shift.
+constexpr int64_t word_place(int64_t column) {
+  return column % 4 == 1 ? column + 1 : column % 4 == 2 ? column - 1 : column;
+}
 
 // code = step * field - offset: 1 bit -1 and 1, others symmetric about 0.
 constexpr int32_t field_step(int bits) { return bits == 1 ? 2 : 1; }
@@ -63,5 +77,12 @@ const Kernels* kernels_named(const char* name);
 const Kernels& portable_kernels();
 const Kernels* avx2_kernels();
 const Kernels* vnni_kernels();
+
+// Those for few rows that AVX2 and AVX-512 share, for processors that have the former.
+constexpr int64_t kFewRows = 4;
+void avx2_few_bytes(const int8_t* x, int64_t stride, int64_t rows, const uint8_t* packed, int64_t columns, int bits,
+                    int32_t* sums);
+void avx2_few_words(const int16_t* x, int64_t stride, int64_t rows, const uint8_t* packed, int64_t columns, int bits,
+                    int32_t* sums);
 
 }  // namespace kaldi_mpq::packed

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Products with AVX2 and FMA: four rows of x by a panel, eight accumulators, weights loaded once for all four.
+// Products with AVX2 and FMA: six rows of x by a panel, twelve accumulators, weights loaded once for all six.
 //
 // Bytes are multiplied by vpmaddubsw, whose sums of two products are 16-bit integers: fields of 4 bits and less leave
 // room to add several of these before they are widened. Those of 8 bits would saturate at once, so that matrices of 8
@@ -8,22 +8,11 @@
 
 #if defined(__x86_64__) && defined(__GNUC__)
 
-#include <immintrin.h>
-
+#include "avx2.h"
 #include "plain.h"
-
-#define KALDI_MPQ_AVX2 __attribute__((target("avx2,fma")))
 
 namespace kaldi_mpq::packed {
 namespace {
-
-using Vector = __m256i;
-
-KALDI_MPQ_AVX2 inline Vector load(const void* from) {
-  return _mm256_loadu_si256(static_cast<const Vector*>(from));
-}
-
-KALDI_MPQ_AVX2 inline void store(void* to, Vector x) { _mm256_storeu_si256(static_cast<Vector*>(to), x); }
 
 // Calls put(at, 32 fields as bytes) for all fields.
 template <int kBits, typename Put>
@@ -50,10 +39,13 @@ KALDI_MPQ_AVX2 void unpack_bytes(const uint8_t* packed, int bits, int64_t count,
   each_vector(packed, bits, count, [out](int64_t at, Vector fields) KALDI_MPQ_AVX2 { store(out + at, fields); });
 }
 
+// A vector holds four columns of half a panel: those of even number go in front, the panel's halves side by side.
 KALDI_MPQ_AVX2 void unpack_words(const uint8_t* packed, int bits, int64_t count, int16_t* out) {
-  each_vector(packed, bits, count, [out](int64_t at, Vector fields) KALDI_MPQ_AVX2 {
-    store(out + at, _mm256_cvtepu8_epi16(_mm256_castsi256_si128(fields)));
-    store(out + at + 16, _mm256_cvtepu8_epi16(_mm256_extracti128_si256(fields, 1)));
+  const Vector even = _mm256_set1_epi16(0xff);
+  each_vector(packed, bits, count, [=](int64_t at, Vector fields) KALDI_MPQ_AVX2 {
+    int16_t* to = out + at / (4 * kPanel) * (4 * kPanel) + at % (4 * kPanel) / 2;
+    store(to, _mm256_and_si256(fields, even));
+    store(to + 2 * kPanel, _mm256_srli_epi16(fields, 8));
   });
 }
 
@@ -72,78 +64,73 @@ KALDI_MPQ_AVX2 void unpack_floats(const uint8_t* packed, int bits, int64_t count
   });
 }
 
-KALDI_MPQ_AVX2 inline Vector broadcast(const void* four_bytes) {
-  int32_t value;
-  __builtin_memcpy(&value, four_bytes, sizeof value);
-  return _mm256_set1_epi32(value);
-}
-
-KALDI_MPQ_AVX2 inline void add_to(int32_t* sums, Vector x) { store(sums, _mm256_add_epi32(load(sums), x)); }
-
 // How many columns fit a sum of 16 bits: products of two columns are at most 2 * 127 * the largest field.
 constexpr int64_t narrow_columns(int bits) { return bits == 1 ? 512 : bits == 2 ? 256 : 32; }
 static_assert(2 * 127 * 14 * (narrow_columns(4) / 4) <= 32767, "4 bits");
 static_assert(2 * 127 * 2 * (narrow_columns(2) / 4) <= 32767, "2 bits");
 static_assert(2 * 127 * 1 * (narrow_columns(1) / 4) <= 32767, "1 bit");
 
-template <int kRows>
-KALDI_MPQ_AVX2 inline void bytes_rows(const int8_t* x, int64_t stride, const uint8_t* fields, int64_t columns,
-                                      int64_t narrow, int32_t* sums) {
-  const Vector ones = _mm256_set1_epi16(1);
+struct Bytes {
+  using X = int8_t;
+  using Field = uint8_t;
+  static constexpr int64_t kColumns = 4;  // of a vector
+  KALDI_MPQ_AVX2 static void add(Vector& sum, Vector fields, Vector x) { add_bytes(sum, fields, x); }
+  KALDI_MPQ_AVX2 static Vector widened(Vector sum) { return _mm256_madd_epi16(sum, _mm256_set1_epi16(1)); }
+};
+
+struct Words {
+  using X = int16_t;
+  using Field = int16_t;
+  static constexpr int64_t kColumns = 2;
+  KALDI_MPQ_AVX2 static void add(Vector& sum, Vector fields, Vector x) { add_words(sum, fields, x); }
+  KALDI_MPQ_AVX2 static Vector widened(Vector sum) { return sum; }
+};
+
+// Sums are widened, and taken to memory, after every `narrow` columns.
+template <typename Kind, int kRows>
+KALDI_MPQ_AVX2 inline void rows_of(const typename Kind::X* x, int64_t stride, const typename Kind::Field* fields,
+                                   int64_t columns, int64_t narrow, int32_t* sums) {
   for (int64_t begin = 0; begin < columns; begin += narrow) {
     const int64_t end = begin + narrow < columns ? begin + narrow : columns;
     Vector low[kRows], high[kRows];
     for (int i = 0; i < kRows; ++i) low[i] = high[i] = _mm256_setzero_si256();
-    for (int64_t k = begin; k < end; k += 4, fields += 4 * kPanel) {
-      const Vector first = load(fields), second = load(fields + 2 * kPanel);
+#pragma GCC unroll 4
+    for (int64_t k = begin; k < end; k += Kind::kColumns, fields += Kind::kColumns * kPanel) {
+      const Vector first = load(fields), second = load(fields + Kind::kColumns * kPanel / 2);
       for (int i = 0; i < kRows; ++i) {
         const Vector own = broadcast(x + i * stride + k);
-        low[i] = _mm256_add_epi16(low[i], _mm256_maddubs_epi16(first, own));
-        high[i] = _mm256_add_epi16(high[i], _mm256_maddubs_epi16(second, own));
+        Kind::add(low[i], first, own);
+        Kind::add(high[i], second, own);
       }
     }
     for (int i = 0; i < kRows; ++i) {
-      add_to(sums + i * kPanel, _mm256_madd_epi16(low[i], ones));
-      add_to(sums + i * kPanel + 8, _mm256_madd_epi16(high[i], ones));
+      add_to(sums + i * kPanel, Kind::widened(low[i]));
+      add_to(sums + i * kPanel + 8, Kind::widened(high[i]));
     }
   }
+}
+
+template <typename Kind>
+KALDI_MPQ_AVX2 inline void multiply(const typename Kind::X* x, int64_t stride, int64_t rows,
+                                    const typename Kind::Field* fields, int64_t columns, int64_t narrow,
+                                    int32_t* sums) {
+  for (; rows >= 6; rows -= 6, x += 6 * stride, sums += 6 * kPanel)
+    rows_of<Kind, 6>(x, stride, fields, columns, narrow, sums);
+  if (rows == 5) rows_of<Kind, 5>(x, stride, fields, columns, narrow, sums);
+  if (rows == 4) rows_of<Kind, 4>(x, stride, fields, columns, narrow, sums);
+  if (rows == 3) rows_of<Kind, 3>(x, stride, fields, columns, narrow, sums);
+  if (rows == 2) rows_of<Kind, 2>(x, stride, fields, columns, narrow, sums);
+  if (rows == 1) rows_of<Kind, 1>(x, stride, fields, columns, narrow, sums);
 }
 
 KALDI_MPQ_AVX2 void multiply_bytes(const int8_t* x, int64_t stride, int64_t rows, const uint8_t* fields,
                                    int64_t columns, int bits, int32_t* sums) {
-  const int64_t narrow = narrow_columns(bits);
-  for (; rows >= 4; rows -= 4, x += 4 * stride, sums += 4 * kPanel)
-    bytes_rows<4>(x, stride, fields, columns, narrow, sums);
-  if (rows == 3) bytes_rows<3>(x, stride, fields, columns, narrow, sums);
-  if (rows == 2) bytes_rows<2>(x, stride, fields, columns, narrow, sums);
-  if (rows == 1) bytes_rows<1>(x, stride, fields, columns, narrow, sums);
-}
-
-template <int kRows>
-KALDI_MPQ_AVX2 inline void words_rows(const int16_t* x, int64_t stride, const int16_t* fields, int64_t columns,
-                                      int32_t* sums) {
-  Vector low[kRows], high[kRows];
-  for (int i = 0; i < kRows; ++i) low[i] = high[i] = _mm256_setzero_si256();
-  for (int64_t k = 0; k < columns; k += 2, fields += 2 * kPanel) {
-    const Vector first = load(fields), second = load(fields + kPanel);
-    for (int i = 0; i < kRows; ++i) {
-      const Vector own = broadcast(x + i * stride + k);
-      low[i] = _mm256_add_epi32(low[i], _mm256_madd_epi16(first, own));
-      high[i] = _mm256_add_epi32(high[i], _mm256_madd_epi16(second, own));
-    }
-  }
-  for (int i = 0; i < kRows; ++i) {
-    add_to(sums + i * kPanel, low[i]);
-    add_to(sums + i * kPanel + 8, high[i]);
-  }
+  multiply<Bytes>(x, stride, rows, fields, columns, narrow_columns(bits), sums);
 }
 
 KALDI_MPQ_AVX2 void multiply_words(const int16_t* x, int64_t stride, int64_t rows, const int16_t* fields,
                                    int64_t columns, int32_t* sums) {
-  for (; rows >= 4; rows -= 4, x += 4 * stride, sums += 4 * kPanel) words_rows<4>(x, stride, fields, columns, sums);
-  if (rows == 3) words_rows<3>(x, stride, fields, columns, sums);
-  if (rows == 2) words_rows<2>(x, stride, fields, columns, sums);
-  if (rows == 1) words_rows<1>(x, stride, fields, columns, sums);
+  multiply<Words>(x, stride, rows, fields, columns, columns, sums);
 }
 
 template <int kRows>
@@ -177,16 +164,17 @@ KALDI_MPQ_AVX2 void multiply_floats(const float* x, int64_t stride, int64_t rows
 }
 
 KALDI_MPQ_AVX2 void add_scaled(const int32_t* sums, int64_t rows, int bits, const int32_t* x_sum, int64_t stride,
-                               const float* x_scale, const float* scale, float* y) {
-  plain::add_scaled(sums, rows, bits, x_sum, stride, x_scale, scale, y);
+                               const float* x_scale, const float* scale, const float* start, float* y, int64_t y_stride) {
+  plain::add_scaled(sums, rows, bits, x_sum, stride, x_scale, scale, start, y, y_stride);
 }
 
 KALDI_MPQ_AVX2 void add_powers(const float* y, int64_t rows, const float* bias, const float* shift, LogSums* totals) {
   plain::add_powers(y, rows, bias, shift, totals);
 }
 
-constexpr Kernels kAvx2{"avx2",         false,          unpack_bytes,    unpack_words, unpack_floats,
-                        multiply_bytes, multiply_words, multiply_floats, add_scaled,   add_powers};
+constexpr Kernels kAvx2{"avx2",         false,           unpack_bytes, unpack_words,   unpack_floats,  multiply_bytes,
+                        multiply_words, multiply_floats, kFewRows,     avx2_few_bytes, avx2_few_words, add_scaled,
+                        add_powers};
 
 }  // namespace
 

@@ -12,7 +12,10 @@ void unpack_bytes(const uint8_t* packed, int bits, int64_t count, uint8_t* out) 
 }
 
 void unpack_words(const uint8_t* packed, int bits, int64_t count, int16_t* out) {
-  plain::each_field(packed, bits, count, [=](int64_t at, uint8_t field) { out[at] = field; });
+  plain::each_field(packed, bits, count, [=](int64_t at, uint8_t field) {
+    const int64_t row = at / 4 % kPanel, place = word_place(at / (4 * kPanel) * 4 + at % 4);
+    out[(place / 2 * kPanel + row) * 2 + place % 2] = field;
+  });
 }
 
 void unpack_floats(const uint8_t* packed, int bits, int64_t count, float* out) {
@@ -49,16 +52,17 @@ void multiply_floats(const float* x, int64_t stride, int64_t rows, const float* 
 }
 
 void add_scaled(const int32_t* sums, int64_t rows, int bits, const int32_t* x_sum, int64_t stride,
-                const float* x_scale, const float* scale, float* y) {
-  plain::add_scaled(sums, rows, bits, x_sum, stride, x_scale, scale, y);
+                const float* x_scale, const float* scale, const float* start, float* y, int64_t y_stride) {
+  plain::add_scaled(sums, rows, bits, x_sum, stride, x_scale, scale, start, y, y_stride);
 }
 
 void add_powers(const float* y, int64_t rows, const float* bias, const float* shift, LogSums* totals) {
   plain::add_powers(y, rows, bias, shift, totals);
 }
 
-constexpr Kernels kPortable{"portable",     true,           unpack_bytes,    unpack_words, unpack_floats,
-                            multiply_bytes, multiply_words, multiply_floats, add_scaled,   add_powers};
+constexpr Kernels kPortable{"portable",     true,            unpack_bytes, unpack_words, unpack_floats, multiply_bytes,
+                            multiply_words, multiply_floats, 0,            nullptr,      nullptr,       add_scaled,
+                            add_powers};
 
 }  // namespace
 

@@ -3,7 +3,8 @@
 //
 // vpdpbusd multiplies unsigned fields by signed bytes of x and adds four products to a 32-bit integer, without
 // saturation, so that fields of 8 bits are bytes too. It takes some cycles to be done: with few rows several vectors of
-// a row are summed side by side. Not here: unpacking (that of AVX2 does).
+// a row are summed side by side. Not here: unpacking, and
+// few rows (those of AVX2 do).
 #include "kernels.h"
 
 #if defined(__x86_64__) && defined(__GNUC__)
@@ -106,8 +107,8 @@ KALDI_MPQ_VNNI void multiply_floats(const float* x, int64_t stride, int64_t rows
 }
 
 KALDI_MPQ_VNNI void add_scaled(const int32_t* sums, int64_t rows, int bits, const int32_t* x_sum, int64_t stride,
-                               const float* x_scale, const float* scale, float* y) {
-  plain::add_scaled(sums, rows, bits, x_sum, stride, x_scale, scale, y);
+                               const float* x_scale, const float* scale, const float* start, float* y, int64_t y_stride) {
+  plain::add_scaled(sums, rows, bits, x_sum, stride, x_scale, scale, start, y, y_stride);
 }
 
 KALDI_MPQ_VNNI void add_powers(const float* y, int64_t rows, const float* bias, const float* shift, LogSums* totals) {
@@ -128,9 +129,19 @@ bool is_supported() {
 const Kernels* vnni_kernels() {
   const Kernels* avx2 = avx2_kernels();
   if (avx2 == nullptr || !is_supported()) return nullptr;
-  static const Kernels kernels{"vnni",         true,           avx2->unpack_bytes, avx2->unpack_words,
-                               avx2->unpack_floats, multiply_bytes, multiply_words, multiply_floats,
-                               add_scaled,     add_powers};
+  static const Kernels kernels{"vnni",
+                               true,
+                               avx2->unpack_bytes,
+                               avx2->unpack_words,
+                               avx2->unpack_floats,
+                               multiply_bytes,
+                               multiply_words,
+                               multiply_floats,
+                               avx2->few_rows,
+                               avx2->multiply_few_bytes,
+                               avx2->multiply_few_words,
+                               add_scaled,
+                               add_powers};
   return &kernels;
 }
 

@@ -25,8 +25,8 @@ inline uint8_t field_at(const uint8_t* packed, int bits, int64_t at) {
   return static_cast<uint8_t>((pattern + field_offset(bits)) & mask);
 }
 
-// Columns that the kernels for a kind take together.
-constexpr uint32_t together(int kind) { return kind == 0 ? 4 : kind == 1 ? 2 : 1; }
+// Columns of a row that lie together.
+constexpr uint32_t together(bool floats) { return floats ? 1 : 4; }
 
 // Number of the field of a panel's row and column in a segment.
 inline uint32_t place_of(uint32_t row, uint32_t column, uint32_t group) {
@@ -55,7 +55,7 @@ using LayOut = void (*)(const uint8_t*, int64_t, int64_t, int64_t, uint8_t*);
 
 template <uint32_t kBits>
 LayOut lay_out_in(int64_t group) {
-  return group == 4 ? lay_out<kBits, 4> : group == 2 ? lay_out<kBits, 2> : lay_out<kBits, 1>;
+  return group == 4 ? lay_out<kBits, 4> : lay_out<kBits, 1>;
 }
 
 LayOut lay_out_for(int bits, int64_t group) {
@@ -74,24 +74,21 @@ Matrix::Matrix(int64_t columns, int64_t block, int activation_bits, float clip, 
   require(clip >= 0.0f && (clip == 0.0f || activation_bits <= 8), "a clip is for activations of 2 to 8 bits");
 }
 
-Matrix::Kind Matrix::kind_of(int bits) const {
-  if (bits > 8 || activation_bits_ == 32) return Kind::kFloats;
-  return activation_bits_ <= 8 && (bits < 8 || kernels_->multiplies_8_bits) ? Kind::kBytes : Kind::kWords;
+Matrix::Kind Matrix::kind_of(int bits, int activation_bits) const {
+  if (bits > 8 || activation_bits == 32) return Kind::kFloats;
+  return activation_bits <= 8 && (bits < 8 || kernels_->multiplies_8_bits) ? Kind::kBytes : Kind::kWords;
 }
 
 Matrix::Unit Matrix::empty_unit(int bits, int64_t rows) const {
   require(rows > 0, "a unit has rows");
   const int64_t panels = (rows + kPanel - 1) / kPanel;
-  Unit unit{bits, rows_, rows, kind_of(bits), {}, {}};
+  Unit unit{bits, rows_, rows, kind_of(bits, activation_bits_), {}, {}};
   unit.data.assign(panels * segments_.count * bytes_of_segment(unit), 0);
   if (bits <= 8) unit.scales.assign(panels * segments_.count * kPanel, 0.0f);
   return unit;
 }
 
 void Matrix::append(Unit unit) {
-  has_bytes_ |= unit.kind == Kind::kBytes;
-  has_words_ |= unit.kind == Kind::kWords;
-  has_floats_ |= unit.kind == Kind::kFloats;
   if (unit.bits <= 8) largest_code_ = std::max(largest_code_, largest_code(unit.bits));
   const int64_t number = static_cast<int64_t>(units_.size());
   for (int64_t row = 0; row < unit.rows; row += kPanel)
@@ -106,7 +103,7 @@ void Matrix::add_codes(int bits, int64_t rows, const uint8_t* packed, int64_t by
   require(bytes == (count * bits + 7) / 8, "codes of another size");
   require(count * bits % 8 == 0 || packed[bytes - 1] >> (count * bits % 8) == 0, "bits are set after the last code");
   Unit unit = empty_unit(bits, rows);
-  const LayOut put = lay_out_for(bits, together(static_cast<int>(unit.kind)));
+  const LayOut put = lay_out_for(bits, together(unit.kind == Kind::kFloats));
   for (int64_t r = 0, at = 0; r < rows; ++r)
     for (int64_t s = 0; s < segments_.count; at += segments_.size(s), ++s) {
       unit.scales[(r / kPanel * segments_.count + s) * kPanel + r % kPanel] = scales[r * segments_.count + s];
@@ -139,17 +136,24 @@ int64_t Matrix::bytes() const {
   return total;
 }
 
-Forms Matrix::forms() const {
-  Forms forms{has_bytes_, has_words_, has_floats_, 1, clip_};
+Forms Matrix::forms(bool cheap) const {
+  const int bits = cheap && activation_bits_ == 16 ? 8 : activation_bits_;
+  Forms forms{false, false, false, 1, clip_};
+  for (const Unit& unit : units_) {
+    const Kind kind = kind_of(unit.bits, bits);
+    forms.bytes |= kind == Kind::kBytes;
+    forms.words |= kind == Kind::kWords;
+    forms.floats |= kind == Kind::kFloats;
+  }
   const int64_t room = 2147483647 / std::max<int64_t>(1, segments_.each * largest_code_);
-  const int64_t wanted = (int64_t{1} << (std::min(activation_bits_, 16) - 1)) - 1;
+  const int64_t wanted = (int64_t{1} << (std::min(bits, 16) - 1)) - 1;
   forms.limit = static_cast<int32_t>(std::max<int64_t>(1, std::min(wanted, room)));
   return forms;
 }
 
 float Matrix::value(const Unit& unit, int64_t row, int64_t segment, int64_t column) const {
   const uint8_t* from = data(unit, row / kPanel, segment);
-  const int64_t place = place_of(row % kPanel, column, together(static_cast<int>(unit.kind)));
+  const int64_t place = place_of(row % kPanel, column, together(unit.kind == Kind::kFloats));
   if (unit.bits == 32) {
     float value;
     std::memcpy(&value, from + place * 4, 4);
@@ -175,11 +179,10 @@ void Matrix::row(int64_t row, float* out) const {
   }
 }
 
-// Calls each(first column, columns) with those columns of a segment in scratch.unpacked.
+// Calls each(first column, columns) with those columns of a panel's segment in scratch.unpacked.
 template <typename Multiply>
-void Matrix::unpacked_chunks(const Unit& unit, int64_t place, int64_t segment, Scratch& scratch,
+void Matrix::unpacked_chunks(const Unit& unit, const uint8_t* from, bool bytes, Scratch& scratch,
                              const Multiply& each) const {
-  const uint8_t* from = data(unit, place, segment);
   float* floats = scratch.unpacked.data();
   for (int64_t begin = 0; begin < segments_.padded_each(); begin += kChunk) {
     const int64_t columns = std::min(kChunk, segments_.padded_each() - begin), count = columns * kPanel;
@@ -190,10 +193,10 @@ void Matrix::unpacked_chunks(const Unit& unit, int64_t place, int64_t segment, S
       for (int64_t i = 0; i < count; ++i) floats[i] = from_half(halves[i]);
     } else if (unit.kind == Kind::kFloats) {
       kernels_->unpack_floats(from, unit.bits, count, floats);
-    } else if (unit.kind == Kind::kWords) {
-      kernels_->unpack_words(from, unit.bits, count, reinterpret_cast<int16_t*>(floats));
-    } else {
+    } else if (bytes) {
       kernels_->unpack_bytes(from, unit.bits, count, reinterpret_cast<uint8_t*>(floats));
+    } else {
+      kernels_->unpack_words(from, unit.bits, count, reinterpret_cast<int16_t*>(floats));
     }
     each(begin, columns);
     from += count * unit.bits / 8;
@@ -201,45 +204,54 @@ void Matrix::unpacked_chunks(const Unit& unit, int64_t place, int64_t segment, S
 }
 
 // Sums of products of one segment, in scratch.sums or scratch.float_sums.
-void Matrix::sum_segment(const Activations& x, int64_t begin, int64_t n, const Unit& unit, int64_t place,
-                         int64_t segment, Scratch& scratch) const {
-  const int64_t first = segment * segments_.padded_each(), stride = x.stride();
+void Matrix::sum_segment(const Activations& x, const Unit& unit, int64_t place, int64_t segment,
+                         Scratch& scratch) const {
+  // Whole numbers of at most 8 bits come as bytes where there are products of bytes.
+  const bool floats = unit.kind == Kind::kFloats;
+  const bool bytes = !floats && x.forms().bytes && (unit.bits < 8 || kernels_->multiplies_8_bits);
+  const int64_t n = x.rows(), first = segment * segments_.padded_each(), stride = x.stride();
   int32_t* sums = scratch.sums.data();
   float* float_sums = scratch.float_sums.data();
-  if (unit.kind == Kind::kFloats)
+  if (floats)
     std::memset(float_sums, 0, n * kPanel * sizeof *float_sums);
   else
     std::memset(sums, 0, n * kPanel * sizeof *sums);
-  const void* fields = scratch.unpacked.data();
-  unpacked_chunks(unit, place, segment, scratch, [&](int64_t from, int64_t columns) {
+  const uint8_t* packed = data(unit, place, segment);
+  if (n <= kernels_->few_rows && bytes && unit.bits < 8)
+    return kernels_->multiply_few_bytes(x.bytes(0) + first, stride, n, packed, segments_.padded_each(), unit.bits,
+                                        sums);
+  if (n <= kernels_->few_rows && !floats && !bytes)
+    return kernels_->multiply_few_words(x.words(0) + first, stride, n, packed, segments_.padded_each(), unit.bits,
+                                        sums);
+  unpacked_chunks(unit, packed, bytes, scratch, [&](int64_t from, int64_t columns) {
+    const void* fields = scratch.unpacked.data();
     const int64_t at = first + from;
-    if (unit.kind == Kind::kFloats)
-      kernels_->multiply_floats(x.floats(begin) + at, stride, n, static_cast<const float*>(fields), columns,
-                                float_sums);
-    else if (unit.kind == Kind::kWords)
-      kernels_->multiply_words(x.words(begin) + at, stride, n, static_cast<const int16_t*>(fields), columns, sums);
+    if (floats)
+      kernels_->multiply_floats(x.floats(0) + at, stride, n, static_cast<const float*>(fields), columns, float_sums);
+    else if (bytes)
+      kernels_->multiply_bytes(x.bytes(0) + at, stride, n, static_cast<const uint8_t*>(fields), columns, unit.bits,
+                               sums);
     else
-      kernels_->multiply_bytes(x.bytes(begin) + at, stride, n, static_cast<const uint8_t*>(fields), columns,
-                               unit.bits, sums);
+      kernels_->multiply_words(x.words(0) + at, stride, n, static_cast<const int16_t*>(fields), columns, sums);
   });
 }
 
-void Matrix::multiply(const Activations& x, int64_t begin, int64_t n, int64_t panel, Scratch& scratch,
-                      float* y) const {
+void Matrix::multiply(const Activations& x, int64_t panel, Scratch& scratch, const float* start, float* y,
+                      int64_t stride) const {
   const Panel& where = panels_[panel];
   const Unit& unit = units_[where.unit];
-  std::memset(y, 0, n * kPanel * sizeof *y);
   for (int64_t s = 0; s < segments_.count; ++s) {
-    sum_segment(x, begin, n, unit, where.place, s, scratch);
+    sum_segment(x, unit, where.place, s, scratch);
     const float* scale = unit.scales.data() + (where.place * segments_.count + s) * kPanel;
     const float* float_sums = scratch.float_sums.data();
     if (unit.kind != Kind::kFloats) {
-      kernels_->add_scaled(scratch.sums.data(), n, unit.bits, x.sums(begin) + s, segments_.count, x.scales() + begin,
-                           scale, y);
+      kernels_->add_scaled(scratch.sums.data(), x.rows(), unit.bits, x.sums(0) + s, segments_.count, x.scales(), scale,
+                           s == 0 ? start : nullptr, y, stride);
     } else {
-      for (int64_t i = 0; i < n; ++i)
+      for (int64_t i = 0; i < x.rows(); ++i)
         for (int64_t v = 0; v < kPanel; ++v)
-          y[i * kPanel + v] += unit.bits > 8 ? float_sums[i * kPanel + v] : scale[v] * float_sums[i * kPanel + v];
+          y[i * stride + v] = (s == 0 ? start[v] : y[i * stride + v]) +
+                              (unit.bits > 8 ? 1.0f : scale[v]) * float_sums[i * kPanel + v];
     }
   }
 }
@@ -250,7 +262,7 @@ void Matrix::integer_sums(const Activations& x, int64_t panel, int32_t* out) con
   const uint32_t step = field_step(unit.bits), offset = field_offset(unit.bits);
   Scratch scratch(x.rows());
   for (int64_t s = 0; s < segments_.count; ++s) {
-    sum_segment(x, 0, x.rows(), unit, where.place, s, scratch);
+    sum_segment(x, unit, where.place, s, scratch);
     for (int64_t i = 0; i < x.rows(); ++i)
       for (int64_t v = 0; v < kPanel; ++v)
         *out++ = static_cast<int32_t>(step * static_cast<uint32_t>(scratch.sums[i * kPanel + v]) -

@@ -17,10 +17,12 @@ namespace kaldi_mpq::packed {
 
 // Room for one thread's work on a panel.
 struct Scratch {
-  explicit Scratch(int64_t rows) : unpacked(kChunk * kPanel), sums(rows * kPanel), float_sums(rows * kPanel) {}
+  explicit Scratch(int64_t rows)
+      : unpacked(kChunk * kPanel), sums(rows * kPanel), float_sums(rows * kPanel), y(rows * kPanel) {}
   dense::AlignedVector<float> unpacked;  // of bytes or 16-bit integers, too
   dense::AlignedVector<int32_t> sums;
   dense::AlignedVector<float> float_sums;
+  dense::AlignedVector<float> y;  // the products of a panel, for who wants them here
 };
 
 class Matrix {
@@ -46,21 +48,24 @@ class Matrix {
   int64_t first_row(int64_t panel) const { return panels_[panel].first; }
   int64_t rows_of(int64_t panel) const { return panels_[panel].count; }
 
-  // How activations must be packed.
-  Forms forms() const;
+  // How activations must be packed. `cheap`: in 8 bits, though the matrix was made for 16; units of 8 bits do not gain
+  // by it where 8-bit weights have no products of bytes.
+  Forms forms(bool cheap = false) const;
 
   // Writes a row of weights, (columns).
   void row(int64_t row, float* out) const;
 
-  // Writes y, [row][kPanel]: the products of rows begin ... begin + n - 1 of x with the rows of a panel.
-  void multiply(const Activations& x, int64_t begin, int64_t n, int64_t panel, Scratch& scratch, float* y) const;
+  // Writes the products of all rows of x with those of a panel, plus start, (kPanel), into rows of y that are `stride`
+  // apart: kPanel numbers in each, whether or not there are so many rows in the panel.
+  void multiply(const Activations& x, int64_t panel, Scratch& scratch, const float* start, float* y,
+                int64_t stride) const;
 
   // For tests: write sums, [segment][row][kPanel], of products of whole numbers with codes; codes, (rows, columns).
   void integer_sums(const Activations& x, int64_t panel, int32_t* out) const;
   void codes(int8_t* out) const;
 
  private:
-  enum class Kind { kBytes, kWords, kFloats };  // what fields are unpacked to
+  enum class Kind { kBytes, kWords, kFloats };  // what fields are unpacked to; bytes and words lie alike
   struct Unit {
     int bits;  // 16 and 32: floats
     int64_t first, rows;
@@ -72,7 +77,7 @@ class Matrix {
     int64_t unit, place, first, count;  // `place` counts the panels of the unit
   };
 
-  Kind kind_of(int bits) const;
+  Kind kind_of(int bits, int activation_bits) const;
   int64_t bytes_of_segment(const Unit& unit) const { return segments_.padded_each() * kPanel * unit.bits / 8; }
   const uint8_t* data(const Unit& unit, int64_t place, int64_t segment) const {
     return unit.data.data() + (place * segments_.count + segment) * bytes_of_segment(unit);
@@ -81,9 +86,8 @@ class Matrix {
   void append(Unit unit);
   float value(const Unit& unit, int64_t row, int64_t segment, int64_t column) const;
   template <typename Multiply>
-  void unpacked_chunks(const Unit& unit, int64_t place, int64_t segment, Scratch& scratch, const Multiply& each) const;
-  void sum_segment(const Activations& x, int64_t begin, int64_t n, const Unit& unit, int64_t place, int64_t segment,
-                   Scratch& scratch) const;
+  void unpacked_chunks(const Unit& unit, const uint8_t* from, bool bytes, Scratch& scratch, const Multiply& each) const;
+  void sum_segment(const Activations& x, const Unit& unit, int64_t place, int64_t segment, Scratch& scratch) const;
 
   Segments segments_;
   int activation_bits_;
@@ -91,7 +95,6 @@ class Matrix {
   const Kernels* kernels_;
   int64_t rows_ = 0;
   int32_t largest_code_ = 0;  // of all units
-  bool has_floats_ = false, has_bytes_ = false, has_words_ = false;
   std::vector<Unit> units_;
   std::vector<Panel> panels_;
 };

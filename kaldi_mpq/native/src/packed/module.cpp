@@ -87,13 +87,14 @@ py::tuple integers(const Matrix& matrix, const Floats& x) {
   py::array_t<int16_t> numbers({n, segments.columns});
   for (int64_t i = 0; i < n; ++i)
     for (int64_t k = 0; k < segments.columns; ++k)
-      *numbers.mutable_data(i, k) = packed.words(i)[k / segments.each * segments.padded_each() + k % segments.each];
+      *numbers.mutable_data(i, k) =
+          packed.words(i)[word_place(k / segments.each * segments.padded_each() + k % segments.each)];
   return py::make_tuple(sums, numbers);
 }
 
-std::unique_ptr<OutputLayer> make_output(std::shared_ptr<Matrix> matrix, const Floats& bias) {
+std::unique_ptr<OutputLayer> make_output(std::shared_ptr<Matrix> matrix, const Floats& bias, bool cheap) {
   require(matrix->rows() > 0 && bias.ndim() == 1 && bias.size() == matrix->rows(), "every word has a bias");
-  return std::make_unique<OutputLayer>(std::move(matrix), bias.data());
+  return std::make_unique<OutputLayer>(std::move(matrix), bias.data(), cheap);
 }
 
 py::array_t<double> log_sums(const OutputLayer& layer, const Floats& hidden, int threads) {
@@ -170,7 +171,7 @@ PYBIND11_MODULE(_packed, m) {
       .def_property_readonly("shape", [](const Matrix& self) { return py::make_tuple(self.rows(), self.columns()); })
       .def_property_readonly("bytes", &Matrix::bytes);
   py::class_<OutputLayer>(m, "OutputLayer")
-      .def(py::init(&make_output), py::arg("matrix"), py::arg("bias"))
+      .def(py::init(&make_output), py::arg("matrix"), py::arg("bias"), py::arg("cheap") = false)
       .def("log_sums", &log_sums, py::arg("hidden"), py::arg("threads") = 1)
       .def("logits", &logits, py::arg("hidden"), py::arg("rows"), py::arg("words"), py::arg("threads") = 1);
   py::class_<Lstm>(m, "Lstm")

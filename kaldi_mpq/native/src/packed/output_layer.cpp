@@ -31,8 +31,9 @@ double dot(const float* x, const float* w, int64_t n) {
 
 }  // namespace
 
-OutputLayer::OutputLayer(std::shared_ptr<const Matrix> words, const float* bias)
+OutputLayer::OutputLayer(std::shared_ptr<const Matrix> words, const float* bias, bool cheap)
     : words_(std::move(words)),
+      cheap_(cheap),
       bias_(bias, bias + words_->rows()),
       panel_bias_(words_->panels() * kPanel, -kInfinity) {
   for (int64_t p = 0; p < words_->panels(); ++p)
@@ -45,14 +46,14 @@ int64_t OutputLayer::slices() const { return (words_->panels() + kSlicePanels - 
 // Writes what the words of a slice give for all rows.
 void OutputLayer::run_slice(const Activations& rows, int64_t slice, const float* shift, Found* found) const {
   const int64_t n = rows.rows();
+  const float zeros[kPanel] = {};
   Scratch scratch(n);
-  dense::AlignedVector<float> y(n * kPanel);
   dense::AlignedVector<LogSums> totals(n);
   for (LogSums& row : totals)
     for (int64_t v = 0; v < kPanel; ++v) row.sum[v] = 0.0f, row.best[v] = -kInfinity;
   for (int64_t p = slice * kSlicePanels; p < std::min((slice + 1) * kSlicePanels, words_->panels()); ++p) {
-    words_->multiply(rows, 0, n, p, scratch, y.data());
-    words_->kernels().add_powers(y.data(), n, panel_bias_.data() + p * kPanel, shift, totals.data());
+    words_->multiply(rows, p, scratch, zeros, scratch.y.data(), kPanel);
+    words_->kernels().add_powers(scratch.y.data(), n, panel_bias_.data() + p * kPanel, shift, totals.data());
   }
   for (int64_t i = 0; i < n; ++i) {
     double sum = 0.0;
@@ -64,7 +65,7 @@ void OutputLayer::run_slice(const Activations& rows, int64_t slice, const float*
 // `shift` and `best` are (n), in bits: what is taken off a row's logits, and the largest of them before that.
 void OutputLayer::log_sums_shifted(const float* hidden, const int64_t* which, int64_t n, int threads,
                                    const float* shift, double* out, float* best) const {
-  Activations rows(words_->segments(), words_->forms());
+  Activations rows(words_->segments(), words_->forms(cheap_));
   std::vector<Found> found;
   for (int64_t begin = 0; begin < n; begin += kBlockRows) {
     const int64_t count = std::min(kBlockRows, n - begin);

@@ -16,8 +16,8 @@ namespace kaldi_mpq::packed {
 
 class OutputLayer {
  public:
-  // `bias` is (rows of the matrix).
-  OutputLayer(std::shared_ptr<const Matrix> words, const float* bias);
+  // `bias` is (rows of the matrix). `cheap`: sums are of 8-bit activations, though the matrix was made for 16.
+  OutputLayer(std::shared_ptr<const Matrix> words, const float* bias, bool cheap = false);
 
   // Writes n logarithms of sums for (n, columns) rows; NaN for a row that is not finite, and for no other.
   void log_sums(const float* hidden, int64_t n, int threads, double* out) const;
@@ -39,6 +39,7 @@ class OutputLayer {
   int64_t slices() const;
 
   std::shared_ptr<const Matrix> words_;
+  bool cheap_;
   std::vector<float> bias_;
   dense::AlignedVector<float> panel_bias_;  // [panel][kPanel], times log2(e); minus infinity where there is no word
 };

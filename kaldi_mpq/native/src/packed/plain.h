@@ -54,16 +54,19 @@ typedef int32_t Ints8 __attribute__((vector_size(32), aligned(4), may_alias));
 typedef uint32_t Numbers8 __attribute__((vector_size(32), aligned(4), may_alias));
 
 KALDI_MPQ_INLINE void add_scaled(const int32_t* sums, int64_t rows, int bits, const int32_t* x_sum, int64_t stride,
-                                 const float* x_scale, const float* scale, float* y) {
+                                 const float* x_scale, const float* scale, const float* start, float* y,
+                                 int64_t y_stride) {
   const uint32_t step = field_step(bits), offset = field_offset(bits);
-  for (int64_t i = 0; i < rows; ++i, sums += kPanel, y += kPanel) {
+  for (int64_t i = 0; i < rows; ++i, sums += kPanel, y += y_stride) {
     const uint32_t taken = offset * static_cast<uint32_t>(x_sum[i * stride]);
     const float unit = x_scale[i];
+    const float* from = start != nullptr ? start : y;
     for (int64_t v = 0; v < kPanel; v += 8) {
       const Numbers8 found = *reinterpret_cast<const Numbers8*>(sums + v);
       const Numbers8 whole = (step == 2 ? found + found : found) - taken;
       const Floats8 value = __builtin_convertvector((Ints8)whole, Floats8);
-      *reinterpret_cast<Floats8*>(y + v) += value * (unit * *reinterpret_cast<const Floats8*>(scale + v));
+      const Floats8 factor = unit * *reinterpret_cast<const Floats8*>(scale + v);
+      *reinterpret_cast<Floats8*>(y + v) = *reinterpret_cast<const Floats8*>(from + v) + value * factor;
     }
   }
 }

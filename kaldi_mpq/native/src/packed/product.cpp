@@ -10,6 +10,18 @@ namespace {
 
 constexpr int64_t kWorthAThread = 1 << 19;  // products
 
+// Writes the products of a panel into rows of out, (n, rows of w).
+void multiply_panel(const Matrix& w, const Activations& x, int64_t panel, const float* bias, Scratch& scratch,
+                    float* out) {
+  const int64_t first = w.first_row(panel), width = w.rows_of(panel);
+  float start[kPanel] = {};
+  if (bias != nullptr) std::copy_n(bias + first, width, start);
+  if (width == kPanel) return w.multiply(x, panel, scratch, start, out + first, w.rows());
+  w.multiply(x, panel, scratch, start, scratch.y.data(), kPanel);
+  for (int64_t i = 0; i < x.rows(); ++i)
+    std::copy_n(scratch.y.data() + i * kPanel, width, out + i * w.rows() + first);
+}
+
 }  // namespace
 
 void multiply(const Matrix& w, const float* bias, const float* x, const int64_t* which, int64_t n, int threads,
@@ -23,15 +35,8 @@ void multiply(const Matrix& w, const float* bias, const float* x, const int64_t*
     rows.pack(which == nullptr ? x + begin * w.columns() : x, which == nullptr ? nullptr : which + begin, count);
     dense::parallel(parts, threads, [&](int64_t part) {
       Scratch scratch(count);
-      dense::AlignedVector<float> y(count * kPanel);
-      for (int64_t p = w.panels() * part / parts; p < w.panels() * (part + 1) / parts; ++p) {
-        w.multiply(rows, 0, count, p, scratch, y.data());
-        const int64_t first = w.first_row(p), width = w.rows_of(p);
-        for (int64_t i = 0; i < count; ++i) {
-          float* to = out + (begin + i) * w.rows() + first;
-          for (int64_t v = 0; v < width; ++v) to[v] = y[i * kPanel + v] + (bias == nullptr ? 0.0f : bias[first + v]);
-        }
-      }
+      for (int64_t p = w.panels() * part / parts; p < w.panels() * (part + 1) / parts; ++p)
+        multiply_panel(w, rows, p, bias, scratch, out + begin * w.rows());
     });
   }
 }

@@ -8,7 +8,9 @@
 
 namespace kaldi_mpq::packed {
 
-constexpr int64_t kBlockRows = 128;  // rows that pass while a panel is unpacked: they stay in the second cache
+// Rows that pass while a panel is unpacked: they stay in the second cache, and are whole multiples of what the kernels
+// take together.
+constexpr int64_t kBlockRows = 120;
 
 // Writes (n, rows of w). Row i is row which[i] of x, row i if `which` is nullptr. `bias` may be nullptr. The result
 // does not depend on `threads`.
