@@ -84,9 +84,8 @@ def profile(job: Job) -> Prepared:
     lists = _read(job)
     _costs(model, normalizer, lists, None)  # what is done once is not counted
     seconds: dict[str, float] = defaultdict(float)
-    whole = "advance_levels" if hasattr(model, "advance_levels") else "advance"
     parts = [
-        (model, whole, "network"),
+        (model, "advance_levels", "network"),
         (normalizer, "log_normalizer", "normalisation over the vocabulary"),
         (normalizer, "logits", "logits of the words"),
         (tree_scores, "build_tree", "prefix tree"),
@@ -138,8 +137,6 @@ def _open(job: Job) -> tuple[LanguageModel, Normalizer]:
         model = open_lm(job["lm"], job["kernel"], **more)
     except ConfigError as error:  # no such kernel for such a model
         raise Skipped(f"--kernel {job['kernel']}: no kernels for this model") from error
-    except TypeError as error:
-        raise Skipped("no cheap denominators in this version") from error
     return model, make_normalizer(model, job["normalize"])
 
 
