@@ -148,7 +148,8 @@ settings=(
   --bits "$bits" --search "$search" --rescore "$rescore" --N "$N" --weight "$weight" --max-train "$lm_utterances" --nj "$nj"
   --results "$results"
 )
-"$here/pipeline.sh" "${settings[@]}" -- --stage "$stage" --stop-stage "$stop_stage" --write-results "$write_results"
+# LMs are trained one at a time, on all processors.
+env -u OMP_NUM_THREADS "$here/pipeline.sh" "${settings[@]}" -- --stage "$stage" --stop-stage "$stop_stage" --write-results "$write_results"
 if [ "$stop_stage" -ge 7 ]; then
   say "pictures: $out/exp/score/wer.png, $out/exp/search/*/bits.png"
 fi
